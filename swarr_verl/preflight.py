@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from swarr_verl.window import WindowSpec
+from swarr_verl.window import WindowError, WindowSpec
 
 WRAPPER = "swarr_verl.model.SwarrModelConfig"
 
@@ -162,13 +162,19 @@ def _check_guard(config: DictConfig) -> None:
 
 def _check_model(model: DictConfig, key: str) -> None:
     """Build the wrapper as every verl process will: window, family, checkpoint and kernel speak there."""
+    from hydra.errors import InstantiationException
     from verl.utils.config import omega_conf_to_dataclass
 
     _check_wrapper(model, key)
     path = Path(str(model.path)).expanduser()
     if path.is_absolute() and not (path / "config.json").is_file():
         raise PreflightError(f"{key}.path={model.path} holds no config.json: give a Hugging Face checkpoint folder.")
-    omega_conf_to_dataclass(model)
+    try:
+        omega_conf_to_dataclass(model)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, WindowError):
+            raise error.__cause__ from None
+        raise PreflightError(f"{key}: verl cannot build the model config: {error}") from error
 
 
 def _check_wrapper(model: DictConfig, key: str) -> None:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures shared by all tests: one tiny checkpoint and its data a session."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    """A dense Qwen2 checkpoint."""
+    return tiny.checkpoint(tmp_path_factory.mktemp("qwen2"))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """SFT and RL parquet files."""
+    return tiny.data(tmp_path_factory.mktemp("data"))
