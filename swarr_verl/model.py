@@ -7,6 +7,7 @@ and every engine (actor, reference, critic, SFT, rollout server) reads `hf_confi
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,11 @@ class _AssertWindows:
 
 
 # verl looks up (device, vendor) before its own device-wide entry (0.9.1, EngineRegistry.get_engine_cls).
-_HERE = {"backend": ["fsdp", "fsdp2"], "device": get_device_name(), "vendor": get_vendor()}
+_HERE = {
+    "backend": ["fsdp", "fsdp2"],
+    "device": os.environ.get("VERL_ENGINE_DEVICE") or get_device_name(),
+    "vendor": os.environ.get("VERL_ENGINE_VENDOR") or get_vendor(),
+}
 
 
 @EngineRegistry.register(model_type="language_model", **_HERE)

@@ -19,9 +19,9 @@ from swarr_verl import preflight  # noqa: E402
 
 preflight.check_command_line(sys.argv[1:])
 
-#CPU from swarr_verl.platforms import cpu  # noqa: E402
+from swarr_verl.platforms import cpu  # noqa: E402
 
-#CPU cpu.activate()
+cpu.activate()
 
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # noqa: E402
 from verl.workers.rollout.replica import RolloutReplicaRegistry  # noqa: E402

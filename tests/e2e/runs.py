@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of verl's real entry points in a process of their own, bounded in time, on a machine without a GPU.
+
+A vLLM worker that dies during weight sync leaves verl's driver waiting: nothing here waits without a limit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT = 480  # seconds a run may take; about 100 on two idle cores
+
+
+@dataclass
+class Run:
+    """A finished (or killed) run: exit code, console output, and verl's metrics by step."""
+
+    code: int
+    output: str
+    metrics: dict[int, dict]
+
+
+def start(folder: Path, name: str, module: list[str], env: dict[str, str]) -> subprocess.Popen:
+    """Start a run in a process group of its own; console to NAME.log, verl's file logger to NAME.jsonl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    full = {**os.environ, "VERL_FILE_LOGGER_PATH": str(folder / f"{name}.jsonl"), "HF_HUB_OFFLINE": "1", **env}
+    with open(folder / f"{name}.log", "w") as log:
+        command = [sys.executable, *module]
+        return subprocess.Popen(command, stdout=log, stderr=log, env=full, cwd=folder, start_new_session=True)
+
+
+def finish(process: subprocess.Popen, folder: Path, name: str, until: Callable[[], bool] | None = None) -> Run:
+    """Wait for the end, or SIGKILL everything as soon as `until()` holds; then read what the run left."""
+    deadline = time.monotonic() + LIMIT
+    while process.poll() is None and time.monotonic() < deadline and not (until and until()):
+        time.sleep(0.2)
+    timed_out = time.monotonic() >= deadline
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        subprocess.run(["pkill", "-9", "-f", "ray::|raylet|gcs_server|VLLM::"], check=False)
+        process.wait()
+    output = (folder / f"{name}.log").read_text(errors="replace")
+    assert not timed_out, f"no end within {LIMIT} s:\n{output[-3000:]}"
+    log = folder / f"{name}.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    metrics: dict[int, dict] = {}
+    for line in map(json.loads, lines):
+        metrics.setdefault(line["step"], {}).update(line["data"])
+    return Run(process.returncode, output, metrics)
+
+
+def run(folder: Path, name: str, module: list[str], until=None, **env: str) -> Run:
+    """Start and finish."""
+    return finish(start(folder, name, module, env), folder, name, until)
+
+
+def sft(checkpoint: Path, data: Path, out: Path, *overrides: str) -> list[str]:
+    """Arguments of `python` for an SFT conversion of 6 steps that saves every third."""
+    return [
+        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1", "-m", "verl.trainer.sft_trainer"),
+        *("+swarr=[sft,cpu_sft]", "swarr.window=16", f"model.path={checkpoint}"),
+        *(f"data.train_files={data}/sft.parquet", f"data.val_files={data}/sft.parquet", "data.train_batch_size=8"),
+        *("data.max_length=128", "optim.lr=1e-3", "trainer.total_training_steps=6", "trainer.total_epochs=1"),
+        *("trainer.save_freq=3", "trainer.test_freq=3", "trainer.logger=[console,file]"),
+        *(f"trainer.default_local_dir={out}", *overrides),
+    ]
+
+
+def rl(checkpoint: Path, data: Path, out: Path, *overrides: str) -> list[str]:
+    """Arguments of `python` for 4 steps of RL at window 16 with responses of 5 windows, saving every second."""
+    rollout, actor = "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
+    return [
+        *("-m", "verl.trainer.main_ppo", "+swarr=[grpo,cpu_rl]", "swarr.window=16"),
+        *(f"actor_rollout_ref.model.path={checkpoint}", f"data.train_files={data}/rl_train.parquet"),
+        *(f"data.val_files={data}/rl_val.parquet", "data.train_batch_size=4", "data.max_prompt_length=64"),
+        *("data.max_response_length=80", f"{rollout}.max_model_len=160", f"{rollout}.max_num_seqs=16"),
+        *(f"{rollout}.ignore_eos=true", f"{rollout}.n=2", f"{rollout}.log_prob_micro_batch_size_per_gpu=8"),
+        *(f"{actor}.ppo_mini_batch_size=4", f"{actor}.ppo_micro_batch_size_per_gpu=8", f"{actor}.optim.lr=1e-3"),
+        *("data.seed=1", "trainer.total_training_steps=4", "trainer.total_epochs=1", "trainer.val_before_train=false"),
+        *("trainer.save_freq=2", "trainer.logger=[console,file]", f"trainer.default_local_dir={out}", *overrides),
+    ]

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two stages through verl's real trainers and real vLLM, on a CPU: parity, both guards, kill and resume."""
+
+import json
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from swarr_verl.window import config_windows, module_windows
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU platform's tests; a GPU has tests/gpu"),
+]
+DIFF_MAX = "training/rollout_probs_diff_max"
+# Greedy tokens with raw log-probs make a run repeatable; advantages then come from the differences between prompts.
+REPEATABLE = (
+    "algorithm.adv_estimator=reinforce_plus_plus",
+    "actor_rollout_ref.rollout.top_k=1",
+    "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs",
+    "actor_rollout_ref.rollout.n=1",
+    "actor_rollout_ref.actor.entropy_coeff=0.01",
+    "swarr.max_probs_diff_mean=1e-4",
+)
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="session")
+def sft(work, checkpoint, data) -> runs.Run:
+    """An unbroken conversion of the SA checkpoint."""
+    return runs.run(work, "sft", runs.sft(checkpoint, data, work / "sft"))
+
+
+@pytest.fixture(scope="session")
+def rl(work, checkpoint, data) -> runs.Run:
+    """An unbroken RL run from the unconverted SA checkpoint."""
+    return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *REPEATABLE))
+
+
+def assert_same(found: dict, wanted: dict, keys: list[str]) -> None:
+    for key in keys:
+        assert found[key] == pytest.approx(wanted[key], rel=1e-3, abs=1e-5), key
+
+
+def test_sft_converts(sft, work):
+    assert sft.code == 0, sft.output[-3000:]
+    saved = work / "sft" / "global_step_6" / "huggingface"
+    config = AutoConfig.from_pretrained(saved)  # stock transformers
+    assert config_windows(config) == [16, 16, 16]
+    assert module_windows(AutoModelForCausalLM.from_pretrained(saved)) == [16, 16, 16]
+    raw = json.loads((saved / "config.json").read_text())
+    assert raw["use_sliding_window"] and raw["sliding_window"] == 16 and raw["max_window_layers"] == 0
+    assert sft.metrics[6]["train/loss"] < sft.metrics[1]["train/loss"]
+
+
+def test_rl_sees_one_window_on_both_sides(rl):
+    assert rl.code == 0, rl.output[-3000:]
+    assert "[swarr] both sides see the same window: 16 (layers 0-2)" in rl.output
+    assert sorted(rl.metrics) == [1, 2, 3, 4]
+    for step, metrics in rl.metrics.items():  # steps 2 to 4 follow a weight sync
+        assert metrics["response_length/min"] == 80, "responses of 5 windows"
+        assert metrics[DIFF_MAX] < 1e-4, step
+    assert rl.metrics[1]["actor/grad_norm"] > 0
+
+
+def test_rl_starts_from_the_converted_checkpoint_and_the_first_guard_fires(work, sft, data):
+    """An engine with W - 1: nothing is generated, and the message shows the layers."""
+    converted = work / "sft" / "global_step_6" / "huggingface"
+    arguments = runs.rl(converted, data, work / "off_by_one")
+    env = {"VERL_USE_EXTERNAL_MODULES": "sabotage", "PYTHONPATH": str(Path(__file__).parent), "SABOTAGE": "engine"}
+    run = runs.run(work, "off_by_one", arguments, **env)
+    assert run.code != 0 and not run.metrics
+    assert "layer 0: trainer 16, engine EngineWindow(kernel=15, kv_cache=15)" in run.output
+    assert "Remedy: leave the window to swarr.window" in run.output
+
+
+def test_second_guard_fires_on_what_the_sides_compute(work, checkpoint, data):
+    """The same engine with the first guard blinded: the run stops in its first step, before an update."""
+    arguments = runs.rl(checkpoint, data, work / "silent", "swarr.max_probs_diff_mean=1e-4")
+    env = {"VERL_USE_EXTERNAL_MODULES": "sabotage", "PYTHONPATH": str(Path(__file__).parent), "SABOTAGE": "silent"}
+    run = runs.run(work, "silent", arguments, **env)
+    assert run.code != 0 and not run.metrics
+    assert "[sabotage] sides not compared" in run.output
+    assert "exceeds swarr.max_probs_diff_mean=0.0001" in run.output
+
+
+def test_killed_sft_resumes(work, sft, checkpoint, data):
+    out = work / "sft_killed"
+    saved = out / "latest_checkpointed_iteration.txt"
+    killed = runs.run(work, "sft_killed", runs.sft(checkpoint, data, out), until=saved.exists)
+    assert killed.code < 0 and 6 not in killed.metrics, "it must be killed in the middle"
+    resumed = runs.run(work, "sft_resumed", runs.sft(checkpoint, data, out))
+    assert resumed.code == 0, resumed.output[-3000:]
+    assert sorted(resumed.metrics) == [4, 5, 6]
+    for step in (4, 5, 6):
+        assert_same(resumed.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm", "train/lr"])
+
+
+def test_killed_rl_resumes(work, rl, checkpoint, data):
+    out = work / "rl_killed"
+    saved = out / "latest_checkpointed_iteration.txt"
+    killed = runs.run(work, "rl_killed", runs.rl(checkpoint, data, out, *REPEATABLE), until=saved.exists)
+    assert killed.code < 0 and 4 not in killed.metrics, "it must be killed in the middle"
+    resumed = runs.run(work, "rl_resumed", runs.rl(checkpoint, data, out, *REPEATABLE))
+    assert resumed.code == 0, resumed.output[-3000:]
+    assert sorted(resumed.metrics) == [3, 4]
+    keys = ["critic/score/mean", "actor/entropy", "actor/grad_norm", "actor/pg_loss", "response_length/mean"]
+    for step in (3, 4):
+        assert_same(resumed.metrics[step], rl.metrics[step], keys)
+        assert resumed.metrics[step][DIFF_MAX] < 1e-4
