@@ -26,6 +26,8 @@ cpu.activate()
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # noqa: E402
 from verl.workers.rollout.replica import RolloutReplicaRegistry  # noqa: E402
 
+from swarr_verl import reward  # noqa: E402, F401  (registers the reward manager swarr_math)
+
 
 def _load_replica() -> type:
     from swarr_verl.rollout import SwarrVLLMReplica

@@ -121,7 +121,7 @@ def _check_rollout(rollout: DictConfig) -> None:
         raise PreflightError(f"{key}.scheduling_policy={rollout.scheduling_policy}: verl drops priorities. Use fcfs.")
     for owner in ("hf_overrides", "disable_sliding_window"):
         found = (rollout.engine_kwargs.get("vllm") or {}).get(owner)
-        if owner == "disable_sliding_window" and found or found and "sliding_window" in found:
+        if (owner == "disable_sliding_window" and found) or (found and "sliding_window" in found):
             raise PreflightError(
                 f"{key}.engine_kwargs.vllm.{owner} is a second owner of the window: remove it, set swarr.window."
             )
@@ -204,5 +204,3 @@ def _check_files(files: str | list[str] | ListConfig, key: str, columns: list[st
                 f"{key}: {name} has no column {', '.join(missing)} (found: {', '.join(found)}). "
                 "See README, 'Data', for the columns of verl's format."
             )
-
-

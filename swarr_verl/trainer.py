@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's synchronous PPO trainer with the stop of `swarr.max_probs_diff_mean` (`trainer.v1.trainer_mode=swarr_sync`)."""
+"""verl's synchronous PPO trainer with the stop of `swarr.max_probs_diff_mean` (`trainer.v1.trainer_mode`)."""
 
 from __future__ import annotations
 

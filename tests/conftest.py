@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures shared by all tests: one tiny checkpoint and its data a session."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "e2e")]
-
 import tiny
 
 

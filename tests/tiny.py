@@ -59,7 +59,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=special)
-    tok.train_from_iterator([f"What is {a} plus {b}? \\boxed{{{a + b}}}" for a in range(30) for b in range(30)], trainer)
+    tok.train_from_iterator(
+        [f"What is {a} plus {b}? \\boxed{{{a + b}}}" for a in range(30) for b in range(30)], trainer
+    )
     fast = PreTrainedTokenizerFast(tokenizer_object=tok, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -68,7 +70,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def checkpoint(folder: Path, family: str = "qwen2", **extra) -> Path:
     """A dense fp32 checkpoint with its tokenizer; vocabulary == len(tokenizer), as vLLM needs on a CPU."""
     tok = tokenizer()
-    hf_config = config(family, vocab_size=len(tok), eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, **extra)
+    hf_config = config(
+        family, vocab_size=len(tok), eos_token_id=tok.eos_token_id, pad_token_id=tok.pad_token_id, **extra
+    )
     model(hf_config, dtype=torch.float32).save_pretrained(folder)
     tok.save_pretrained(folder)
     return folder

@@ -31,7 +31,12 @@ class Run:
 def start(folder: Path, name: str, module: list[str], env: dict[str, str]) -> subprocess.Popen:
     """Start a run in a process group of its own; console to NAME.log, verl's file logger to NAME.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
-    full = {**os.environ, "VERL_FILE_LOGGER_PATH": str(folder / f"{name}.jsonl"), "HF_HUB_OFFLINE": "1", **env}
+    full = {
+        **os.environ,
+        "VERL_FILE_LOGGER_PATH": str(folder / f"{name}.jsonl"),
+        "HF_HUB_OFFLINE": "1",
+        **env,
+    }
     with open(folder / f"{name}.log", "w") as log:
         command = [sys.executable, *module]
         return subprocess.Popen(command, stdout=log, stderr=log, env=full, cwd=folder, start_new_session=True)
@@ -65,9 +70,20 @@ def run(folder: Path, name: str, module: list[str], until=None, **env: str) -> R
 def sft(checkpoint: Path, data: Path, out: Path, *overrides: str) -> list[str]:
     """Arguments of `python` for an SFT conversion of 6 steps that saves every third."""
     return [
-        *("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=1", "-m", "verl.trainer.sft_trainer"),
+        *(
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node=1",
+            "-m",
+            "verl.trainer.sft_trainer",
+        ),
         *("+swarr=[sft,cpu_sft]", "swarr.window=16", f"model.path={checkpoint}"),
-        *(f"data.train_files={data}/sft.parquet", f"data.val_files={data}/sft.parquet", "data.train_batch_size=8"),
+        *(
+            f"data.train_files={data}/sft.parquet",
+            f"data.val_files={data}/sft.parquet",
+            "data.train_batch_size=8",
+        ),
         *("data.max_length=128", "optim.lr=1e-3", "trainer.total_training_steps=6", "trainer.total_epochs=1"),
         *("trainer.save_freq=3", "trainer.test_freq=3", "trainer.logger=[console,file]"),
         *(f"trainer.default_local_dir={out}", *overrides),
@@ -83,7 +99,21 @@ def rl(checkpoint: Path, data: Path, out: Path, *overrides: str) -> list[str]:
         *(f"data.val_files={data}/rl_val.parquet", "data.train_batch_size=4", "data.max_prompt_length=64"),
         *("data.max_response_length=80", f"{rollout}.max_model_len=160", f"{rollout}.max_num_seqs=16"),
         *(f"{rollout}.ignore_eos=true", f"{rollout}.n=2", f"{rollout}.log_prob_micro_batch_size_per_gpu=8"),
-        *(f"{actor}.ppo_mini_batch_size=4", f"{actor}.ppo_micro_batch_size_per_gpu=8", f"{actor}.optim.lr=1e-3"),
-        *("data.seed=1", "trainer.total_training_steps=4", "trainer.total_epochs=1", "trainer.val_before_train=false"),
-        *("trainer.save_freq=2", "trainer.logger=[console,file]", f"trainer.default_local_dir={out}", *overrides),
+        *(
+            f"{actor}.ppo_mini_batch_size=4",
+            f"{actor}.ppo_micro_batch_size_per_gpu=8",
+            f"{actor}.optim.lr=1e-3",
+        ),
+        *(
+            "data.seed=1",
+            "trainer.total_training_steps=4",
+            "trainer.total_epochs=1",
+            "trainer.val_before_train=false",
+        ),
+        *(
+            "trainer.save_freq=2",
+            "trainer.logger=[console,file]",
+            f"trainer.default_local_dir={out}",
+            *overrides,
+        ),
     ]

@@ -39,9 +39,7 @@ def installed(diff: Path) -> Requirement:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         pytest.skip(f"{requirement.name} is not installed")
-    assert requirement.specifier.contains(version), (
-        f"{requirement.name} is now {version}: redo or delete {diff}"
-    )
+    assert requirement.specifier.contains(version), f"{requirement.name} is now {version}: redo or delete {diff}"
     return requirement
 
 
@@ -72,10 +70,7 @@ def test_header_is_complete(diff):
 @each_diff
 def test_folder_names_the_version(diff):
     requirement = Requirement(header(diff)["Applies-to"])
-    assert (
-        f"{requirement.name.removesuffix('-cpu')}{requirement.specifier}".replace("==", "-")
-        == diff.parent.name
-    )
+    assert f"{requirement.name.removesuffix('-cpu')}{requirement.specifier}".replace("==", "-") == diff.parent.name
 
 
 @each_diff

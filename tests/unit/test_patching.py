@@ -19,9 +19,7 @@ def shout(original):
 
 
 def make(**changes) -> Patch:
-    fields = dict(
-        name="shout", requirement="packaging>=20", target=TARGET, sha256=fingerprint(TARGET), wrap=shout
-    )
+    fields = dict(name="shout", requirement="packaging>=20", target=TARGET, sha256=fingerprint(TARGET), wrap=shout)
     return Patch(**fields | changes)
 
 

@@ -42,7 +42,11 @@ BAD = [
     ("rl", ["swarr.layers=every_4th"], r"swarr\.layers.*swarr\.layers=all"),
     ("sft", ["model._target_=verl.workers.config.HFModelConfig"], r"model\._target_=verl.*Use model\._target_=swarr"),
     ("rl", [f"{MODEL}._target_=verl.workers.config.HFModelConfig"], r"_target_=verl.*Use actor_rollout_ref"),
-    ("rl", ["algorithm.adv_estimator=gae", "critic.model._target_=verl.workers.config.HFModelConfig"], r"critic\.model\._t"),
+    (
+        "rl",
+        ["algorithm.adv_estimator=gae", "critic.model._target_=verl.workers.config.HFModelConfig"],
+        r"critic\.model\._t",
+    ),
     ("sft", ["model.override_config.attn_implementation=flash_attention_2"], r"flash-attn is not usable.*sdpa"),
     ("sft", ["model.override_config.attn_implementation=flex_attention"], r"attn_implementation=flex_attention"),
     ("sft", ["+model.override_config.sliding_window=9"], r"override_config\.sliding_window.*set swarr\.window"),

@@ -270,9 +270,7 @@ def test_manager_gives_the_overlong_penalty():
 def test_a_custom_function_wins(tmp_path):
     (tmp_path / "custom.py").write_text("def third(*args, **kwargs):\n    return 1 / 3\n")
     path = f"reward.custom_reward_function.path={tmp_path}/custom.py"
-    config = tree(
-        "rl", "reward.reward_manager.name=swarr_math", path, "reward.custom_reward_function.name=third"
-    )
+    config = tree("rl", "reward.reward_manager.name=swarr_math", path, "reward.custom_reward_function.name=third")
     assert run(config, sample("4", "4"))[0]["reward_score"] == 1 / 3
 
 
@@ -280,6 +278,4 @@ def test_as_verls_custom_reward_function():
     keys = {"path": "pkg://swarr_verl.reward", "name": "math_reward"}
     config = tree("rl", *[f"reward.custom_reward_function.{key}={value}" for key, value in keys.items()])
     assert get_custom_reward_fn(config)("any", r"\boxed{4}", "4", extra_info=None)["score"] == 1.0
-    assert (
-        run(config, sample("4", "4"))[0]["reward_score"] == 1.0
-    )  # under verl's own default manager, `naive`
+    assert run(config, sample("4", "4"))[0]["reward_score"] == 1.0  # under verl's own default manager, `naive`

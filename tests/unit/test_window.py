@@ -103,8 +103,13 @@ def test_trap_the_window_that_is_not_there(family, tmp_path):
 
 def test_trap_llama_ignores_its_window():
     config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=2, attn_implementation="eager",
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        attn_implementation="eager",
     )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Greedy accuracy of a checkpoint: `python evaluate.py MODEL TEST.parquet OUT` (test set: verl's RL schema).
+
+Writes OUT.json (one row of the table) and OUT.jsonl.gz (one line a problem). The window is the checkpoint's
+own, from config.json; `--window W` puts an unconverted checkpoint under a window, untrained ("naive SWA").
+Either way the live engine is asked, layer by layer, before a token is generated: another window ends the run.
+"""
+
+import argparse
+import gzip
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+import vllm
+from transformers import AutoConfig
+from vllm import LLM, SamplingParams
+
+from swarr_verl.reward import math_reward
+from swarr_verl.verify import EngineWindow, compare
+from swarr_verl.window import WindowSpec, apply_window, config_windows, describe, window_keys
+
+
+def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
+    """The engine, and the window of each layer, after the engine has confirmed it."""
+    config = AutoConfig.from_pretrained(args.model)
+    overrides = {}
+    if args.window is not None:
+        apply_window(config, WindowSpec(args.window))
+        overrides = {"hf_overrides": window_keys(config)}
+    llm = LLM(
+        model=args.model,
+        dtype=args.dtype,
+        max_model_len=args.max_prompt_tokens + args.max_tokens,
+        max_num_seqs=512,
+        gpu_memory_utilization=0.1,  # of the card, at start; what is used is the next line and the weights
+        kv_cache_memory_bytes=int(args.kv_gib * 2**30),  # no profiling: others may share the card meanwhile
+        enforce_eager=True,
+        worker_extension_cls="swarr_verl.rollout_worker.SwarrWorkerExtension",
+        **overrides,
+        **json.loads(args.engine),
+    )
+    windows = config_windows(config)
+    for answer in llm.collective_rpc("swarr_windows"):
+        compare(windows, {layer: EngineWindow(*found) for layer, found in answer})
+    print(f"[evaluate] vLLM confirms the window: {describe(windows)}", flush=True)
+    return llm, windows
+
+
+def generate(llm: LLM, rows: list[dict], args: argparse.Namespace) -> list[dict]:
+    """One graded line a problem."""
+    sampling = SamplingParams(temperature=0, max_tokens=args.max_tokens)
+    template = llm.get_tokenizer().apply_chat_template
+    prompts = [template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
+    outputs = llm.generate(prompts, sampling, use_tqdm=False)
+    lines = []
+    for row, output in zip(rows, outputs, strict=True):
+        best = output.outputs[0]
+        grade = math_reward(row["data_source"], best.text, row["reward_model"]["ground_truth"])
+        lines.append(
+            {
+                "index": row["extra_info"]["index"],
+                "acc": float(grade["acc"]),
+                "tokens": len(best.token_ids),
+                "finish_reason": best.finish_reason,
+                "answer": grade["answer"],
+                "text": best.text,
+            }
+        )
+    return lines
+
+
+def summarize(lines: list[dict], windows: list[int | None], args: argparse.Namespace, seconds: float) -> dict:
+    n = len(lines)
+    accuracy = sum(line["acc"] for line in lines) / n
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "name": args.out.name,
+        "model": args.model,
+        "window": windows[0] if len(set(windows)) == 1 else windows,
+        "n": n,
+        "accuracy": accuracy,
+        "stderr": math.sqrt(accuracy * (1 - accuracy) / n),
+        "truncated": sum(line["finish_reason"] == "length" for line in lines) / n,
+        "mean_tokens": sum(line["tokens"] for line in lines) / n,
+        "max_tokens": args.max_tokens,
+        "seconds": round(seconds, 1),
+        "vllm": vllm.__version__,
+        "gpu": gpu,
+    }
+
+
+def write(path: Path, content: bytes) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", help="checkpoint: folder or hub name")
+    parser.add_argument("test", type=Path, help="parquet in verl's RL schema")
+    parser.add_argument("out", type=Path, help="OUT.json and OUT.jsonl.gz")
+    parser.add_argument("--window", type=int, help="put an unconverted checkpoint under this window")
+    parser.add_argument("--max-tokens", type=int, default=512)
+    parser.add_argument("--max-prompt-tokens", type=int, default=512)
+    parser.add_argument("--limit", type=int, help="only the first problems")
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--kv-gib", type=float, default=5)
+    parser.add_argument("--engine", default="{}", help="more arguments of vllm.LLM, as JSON")
+    args = parser.parse_args()
+
+    start = time.time()
+    rows = pq.read_table(args.test).to_pylist()[: args.limit]
+    llm, windows = build(args)
+    lines = generate(llm, rows, args)
+    row = summarize(lines, windows, args, time.time() - start)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    write(args.out.with_name(args.out.name + ".jsonl.gz"), gzip.compress(text.encode(), mtime=0))
+    write(args.out.with_name(args.out.name + ".json"), (json.dumps(row, indent=1) + "\n").encode())
+    print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
