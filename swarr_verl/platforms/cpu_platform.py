@@ -48,9 +48,7 @@ def _device_module() -> ModuleType:
         max_memory_reserved=_peak_memory,
         mem_get_info=_free_and_total_memory,
         get_device_name=lambda *args: "cpu",
-        get_device_properties=lambda *args: SimpleNamespace(
-            name="cpu", total_memory=psutil.virtual_memory().total
-        ),
+        get_device_properties=lambda *args: SimpleNamespace(name="cpu", total_memory=psutil.virtual_memory().total),
         get_rng_state=lambda *args: torch.get_rng_state(),
         set_rng_state=lambda state, *args: torch.set_rng_state(state),
     )

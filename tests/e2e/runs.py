@@ -6,15 +6,17 @@ A vLLM worker that dies during weight sync leaves verl's driver waiting: nothing
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 LIMIT = 480  # seconds a run may take; about 100 on two idle cores
 
@@ -48,9 +50,11 @@ def finish(process: subprocess.Popen, folder: Path, name: str, until: Callable[[
     while process.poll() is None and time.monotonic() < deadline and not (until and until()):
         time.sleep(0.2)
     timed_out = time.monotonic() >= deadline
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        subprocess.run(["pkill", "-9", "-f", "ray::|raylet|gcs_server|VLLM::"], check=False)
+    if process.poll() is None:  # torchrun's, Ray's and vLLM's processes lead sessions of their own
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
         process.wait()
     output = (folder / f"{name}.log").read_text(errors="replace")
     assert not timed_out, f"no end within {LIMIT} s:\n{output[-3000:]}"
@@ -98,10 +102,10 @@ def rl(checkpoint: Path, data: Path, out: Path, *overrides: str) -> list[str]:
         *(f"actor_rollout_ref.model.path={checkpoint}", f"data.train_files={data}/rl_train.parquet"),
         *(f"data.val_files={data}/rl_val.parquet", "data.train_batch_size=4", "data.max_prompt_length=64"),
         *("data.max_response_length=80", f"{rollout}.max_model_len=160", f"{rollout}.max_num_seqs=16"),
-        *(f"{rollout}.ignore_eos=true", f"{rollout}.n=2", f"{rollout}.log_prob_micro_batch_size_per_gpu=8"),
+        *(f"{rollout}.ignore_eos=true", f"{rollout}.n=2", f"{rollout}.log_prob_micro_batch_size_per_gpu=4"),
         *(
             f"{actor}.ppo_mini_batch_size=4",
-            f"{actor}.ppo_micro_batch_size_per_gpu=8",
+            f"{actor}.ppo_micro_batch_size_per_gpu=4",
             f"{actor}.optim.lr=1e-3",
         ),
         *(

@@ -2,6 +2,7 @@
 """What users install: the wheel and the sdist, in a new environment, used through verl's own commands."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,8 +65,9 @@ def test_sdist_has_every_folder(dist):
     assert {"pyproject.toml", "README.md"} | MODULES <= names
     assert {f"hydra_configs/swarr/{name}" for name in CONFIGS} <= names
     for folder in ("patches", "tests", "examples"):
-        files = [p for p in (CHECKOUT / folder).rglob("*") if p.suffix in (".py", ".sh", ".md", ".patch")]
-        wanted = {p.relative_to(CHECKOUT).as_posix() for p in files if "work" not in p.parts}
+        suffixes = (".py", ".sh", ".md", ".patch")
+        files = [p.relative_to(CHECKOUT) for p in (CHECKOUT / folder).rglob("*") if p.suffix in suffixes]
+        wanted = {p.as_posix() for p in files if "work" not in p.parts}
         assert wanted and wanted <= names
 
 
@@ -90,7 +92,7 @@ def test_verls_commands_take_the_group(python, tmp_path, module, option, inside)
     """Inside a checkout Python imports the checkout, whose configs lie elsewhere than the wheel's."""
     command = [python, "-m", f"verl.trainer.{module}", "--cfg", "job", f"+swarr={option}", "swarr.window=96"]
     text = run(*command, cwd=CHECKOUT if inside else tmp_path)
-    config = yaml.safe_load(text[text.index("\nmodel:" if option == "sft" else "actor_rollout_ref:") :])
+    config = yaml.safe_load(text[re.search(r"^[a-z_]+:", text, re.MULTILINE).start() :])  # logs come first
     model = config["model"] if option == "sft" else config["actor_rollout_ref"]["model"]
     assert model["_target_"] == "swarr_verl.model.SwarrModelConfig"
     assert config["swarr"]["window"] == 96
