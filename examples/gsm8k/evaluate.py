@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Greedy accuracy of a checkpoint: `python evaluate.py MODEL TEST.parquet OUT` (test set: verl's RL schema).
+"""Accuracy of a checkpoint: `python evaluate.py MODEL TEST.parquet OUT` (test set: verl's RL schema).
 
 Writes OUT.json (one row of the table) and OUT.jsonl.gz (one line a problem). The window is the checkpoint's
 own, from config.json; `--window W` puts an unconverted checkpoint under a window, untrained ("naive SWA").
@@ -35,6 +35,7 @@ def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
     llm = LLM(
         model=args.model,
         dtype=args.dtype,
+        seed=args.seed,  # of the engine: a seed a request would draw the same numbers for every problem
         max_model_len=args.max_prompt_tokens + args.max_tokens,
         max_num_seqs=512,
         gpu_memory_utilization=0.1,  # of the card, at start; what is used is the next line and the weights
@@ -53,7 +54,7 @@ def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
 
 def generate(llm: LLM, rows: list[dict], args: argparse.Namespace) -> list[dict]:
     """One graded line a problem."""
-    sampling = SamplingParams(temperature=0, max_tokens=args.max_tokens)
+    sampling = SamplingParams(temperature=args.temperature, max_tokens=args.max_tokens)
     template = llm.get_tokenizer().apply_chat_template
     prompts = [template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
     outputs = llm.generate(prompts, sampling, use_tqdm=False)
@@ -88,6 +89,7 @@ def summarize(lines: list[dict], windows: list[int | None], args: argparse.Names
         "truncated": sum(line["finish_reason"] == "length" for line in lines) / n,
         "mean_tokens": sum(line["tokens"] for line in lines) / n,
         "max_tokens": args.max_tokens,
+        "temperature": args.temperature,
         "seconds": round(seconds, 1),
         "vllm": vllm.__version__,
         "gpu": gpu,
@@ -108,6 +110,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="OUT.json and OUT.jsonl.gz")
     parser.add_argument("--window", type=int, help="put an unconverted checkpoint under this window")
     parser.add_argument("--max-tokens", type=int, default=512)
+    parser.add_argument("--temperature", type=float, default=0, help="0 is greedy; else one sample a problem")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     parser.add_argument("--max-prompt-tokens", type=int, default=512)
     parser.add_argument("--limit", type=int, help="only the first problems")
     parser.add_argument("--dtype", default="bfloat16")
