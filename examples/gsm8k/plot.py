@@ -19,7 +19,7 @@ ROWS = {  # in the order of the table
     "sft": "window, SFT",
     "rl": "window, SFT + GRPO",
 }
-REWARD, LENGTH, CLIPPED = "critic/score/mean", "response_length/mean", "response_length/clip_ratio"
+REWARD, LENGTH = "critic/score/mean", "response_length/mean"
 DIFF_MEAN, DIFF_MAX = "training/rollout_probs_diff_mean", "training/rollout_probs_diff_max"
 VAL = "val-core/openai/gsm8k/acc/mean@1"
 
@@ -95,10 +95,6 @@ def figure(rows: dict[str, dict], log: Path, out: Path) -> None:
     score.legend(fontsize=7)
     length.plot(*series(log, LENGTH), color="C0", label="mean response")
     length.set(title="Response length, tokens", ylim=(0, None))
-    clipped = length.twinx()
-    clipped.plot(*series(log, CLIPPED), color="C3", lw=1)
-    clipped.set_ylabel("share cut at the limit", color="C3", fontsize=8)
-    clipped.set_ylim(0, None)
     diff.plot(*series(log, DIFF_MAX), color="0.7", lw=1, label="max")
     diff.plot(*series(log, DIFF_MEAN), color="C0", label="mean")
     diff.set(title="|p(rollout) - p(trainer)|", yscale="log")

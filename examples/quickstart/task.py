@@ -37,7 +37,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 WINDOW = 14
 NAMES = "abcdef"
-MODULUS = 5  # at 7, some seeds need more than 800 pretraining steps
+MODULUS = 5
 RECALL_IF_EVEN, RECALL_IF_ODD = 0.7, 0.3
 
 MAX_PROMPT_LENGTH = 10
@@ -52,7 +52,7 @@ PRETRAIN = {
     "warmup_steps": 50,
     "min_lr_ratio": 0.1,
 }
-SFT = {**PRETRAIN, "steps": 300}  # with lr 1e-3 and 200 steps, one seed of two stayed at chance
+SFT = {**PRETRAIN, "steps": 300}
 GRPO = {
     "steps": 30,
     "prompts": 16,
@@ -155,7 +155,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausal
         num_key_value_heads=4,
         head_dim=32,  # the smallest that vLLM serves on a CPU
         max_position_embeddings=512,
-        initializer_range=0.06,  # learns sooner than from 0.02 at this width
+        initializer_range=0.06,
         tie_word_embeddings=False,
         use_sliding_window=False,
         bos_token_id=None,
