@@ -75,10 +75,16 @@ def check_entry_point(group: str) -> str:
     if switch := ENTRY_POINTS[group]:
         variable, everything = switch
         allowed = os.environ.get(variable, everything)
-        if allowed != everything and "swarr" not in [name.strip() for name in allowed.split(",")]:
+        if (
+            allowed is not None
+            and allowed != everything
+            and "swarr" not in [name.strip() for name in allowed.split(",")]
+        ):
             raise Miss(f"{variable}={allowed} excludes it", f"unset {variable}, or add swarr to it")
     point = next(iter(found))
-    return f"{point.value} from {point.dist.name} {point.dist.version} in {point.dist.locate_file('')}"
+    supplier = point.dist
+    assert supplier is not None  # it came from an installed distribution
+    return f"{point.value} from {supplier.name} {supplier.version} in {supplier.locate_file('')}"
 
 
 def check_plugin() -> str:
@@ -96,7 +102,7 @@ def check_hydra() -> str:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    config_dir = Path(importlib.import_module("verl").__file__).parent / "trainer" / "config"
+    config_dir = Path(str(importlib.import_module("verl").__file__)).parent / "trainer" / "config"
     with initialize_config_dir(config_dir=str(config_dir), version_base=None):
         options = GlobalHydra.instance().config_loader().get_group_options("swarr")
         if "rl" not in options:
