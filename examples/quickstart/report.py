@@ -4,6 +4,7 @@
 import argparse
 import gzip
 import json
+import math
 import os
 import platform
 import subprocess
@@ -54,6 +55,17 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def verdict(rows: list[dict]) -> str:
+    """Whether RL raised accuracy beyond noise, and whether the four rows stand in the paper's order."""
+    sa, naive, sft, rl = rows
+    gain, error = rl["accuracy"] - sft["accuracy"], math.hypot(rl["stderr"], sft["stderr"])
+    order = sa["accuracy"] >= rl["accuracy"] > sft["accuracy"] > naive["accuracy"]
+    return (
+        f"RL: {gain:+.3f} on SFT, s.e. {error:.3f}: {'beyond' if gain > 3 * error else 'NOT beyond'} noise. "
+        f"Order SA >= SWA after RL > SWA after SFT > SWA untrained: {'as in the paper' if order else 'NOT as in the paper'}."
+    )
+
+
 def curve(steps: list[dict], rows: list[dict], out: Path) -> None:
     fig, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
     axis.plot(range(1, len(steps) + 1), [step[REWARD] for step in steps], label="reward, sampled (train)")
@@ -88,7 +100,7 @@ def main() -> None:
     part.write_text(json.dumps(results, indent=1) + "\n")
     os.replace(part, args.out / "results.json")
     curve(steps, rows, args.out / "reward.png")
-    print(table(rows))
+    print(table(rows), verdict(rows), sep="\n\n")
     print(f"\n{sum(results['seconds'].values())} s in all; mismatch at most {results['rollout_probs_diff_max']:.1e}")
     print(f"written: {args.out / 'results.json'}, {args.out / 'reward.png'}")
 

@@ -199,7 +199,7 @@ def rl_row(digits: tuple[int, ...], index: int, split: str) -> dict:
 
 
 def write(out: Path, seed: int, n_test: int = 512) -> None:
-    """Write the model, the tokenizer and the five data files to `out`."""
+    """Write the model, the tokenizer and the four data files to `out`."""
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     build_model(tokenizer, seed).save_pretrained(out / "model_init")
@@ -212,7 +212,6 @@ def write(out: Path, seed: int, n_test: int = 512) -> None:
         problems = draw(stage["steps"] * stage["batch_size"], rng, held_out)
         rows = [sft_row(digits, rng) for digits in problems]
         pd.DataFrame(rows).to_parquet(out / f"{name}.parquet")
-    pd.DataFrame([sft_row(digits, rng) for digits in test[:128]]).to_parquet(out / "sft_val.parquet")
     train = draw(GRPO["steps"] * GRPO["prompts"], rng, held_out)
     for split, problems in (("train", train), ("test", test)):
         rows = [rl_row(digits, i, split) for i, digits in enumerate(problems)]
