@@ -60,9 +60,10 @@ def verdict(rows: list[dict]) -> str:
     sa, naive, sft, rl = rows
     gain, error = rl["accuracy"] - sft["accuracy"], math.hypot(rl["stderr"], sft["stderr"])
     order = sa["accuracy"] >= rl["accuracy"] > sft["accuracy"] > naive["accuracy"]
+    noise, paper = "beyond" if gain > 3 * error else "NOT beyond", "as" if order else "NOT as"
     return (
-        f"RL: {gain:+.3f} on SFT, s.e. {error:.3f}: {'beyond' if gain > 3 * error else 'NOT beyond'} noise. "
-        f"Order SA >= SWA after RL > SWA after SFT > SWA untrained: {'as in the paper' if order else 'NOT as in the paper'}."
+        f"RL: {gain:+.3f} on SFT, s.e. {error:.3f}: {noise} noise. "
+        f"Order SA >= SWA after RL > SWA after SFT > SWA untrained: {paper} in the paper."
     )
 
 
