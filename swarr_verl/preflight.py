@@ -119,9 +119,8 @@ def _check_rollout(rollout: DictConfig) -> None:
         raise PreflightError(f"{key}.checkpoint_engine.backend=delta_sharded accepts only vllm and sglang. Use naive.")
     if rollout.scheduling_policy != "fcfs":  # workers/rollout/llm_server.py:148 drops the priority
         raise PreflightError(f"{key}.scheduling_policy={rollout.scheduling_policy}: verl drops priorities. Use fcfs.")
-    for owner in ("hf_overrides", "disable_sliding_window"):
-        found = (rollout.engine_kwargs.get("vllm") or {}).get(owner)
-        if (owner == "disable_sliding_window" and found) or (found and "sliding_window" in found):
+    for owner in ("hf_overrides.sliding_window", "hf_overrides.layer_types", "disable_sliding_window"):
+        if OmegaConf.select(rollout, f"engine_kwargs.vllm.{owner}"):
             raise PreflightError(
                 f"{key}.engine_kwargs.vllm.{owner} is a second owner of the window: remove it, set swarr.window."
             )

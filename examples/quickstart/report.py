@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--wall", type=int, help="seconds of the whole, if it ran in one go")
     args = parser.parse_args()
     rows, steps = [row(args.work, name) for name in ROWS], metrics(args.work)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=args.out, capture_output=True, text=True)
@@ -90,6 +91,7 @@ def main() -> None:
         "rows": rows,
         "seed": args.seed,
         "commit": commit.stdout.strip(),
+        "wall_seconds": args.wall,
         "seconds": {name: int((args.work / f"{name}.seconds").read_text()) for name in STAGES},
         "rollout_probs_diff_max": max(step[DIFF_MAX] for step in steps),
         "reward": [round(step[REWARD], 4) for step in steps],
@@ -102,7 +104,7 @@ def main() -> None:
     os.replace(part, args.out / "results.json")
     curve(steps, rows, args.out / "reward.png")
     print(table(rows), verdict(rows), sep="\n\n")
-    print(f"\n{sum(results['seconds'].values())} s in all; mismatch at most {results['rollout_probs_diff_max']:.1e}")
+    print(f"\n{args.wall or '?'} s in all; mismatch at most {results['rollout_probs_diff_max']:.1e}")
     print(f"written: {args.out / 'results.json'}, {args.out / 'reward.png'}")
 
 

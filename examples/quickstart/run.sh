@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 stage() {
   local name=$1 start=$SECONDS
   shift
-  if [ -e "$name.seconds" ]; then return; fi
+  if [ -e "$name.seconds" ]; then return; fi # whole: written last
   printf '[%(%H:%M:%S)T] %s\n' -1 "$name"
   VERL_FILE_LOGGER_PATH=$WORK/$name.jsonl "$@" 2>&1 | tee "$name.log" | sed -u -n -E \
     -e 's/.*step:([0-9]*[05]0) .*train\/loss:([-0-9.]{1,6}).*/  step \1  loss \2/p' \
@@ -50,14 +50,18 @@ evaluate() { # evaluate NAME MODEL [options]: one sample at temperature 1 for ea
     --max-prompt-tokens 10 --max-tokens 60 --dtype float32 --kv-gib 0.5 --engine '{"block_size": 16}' "$@"
 }
 
+in_one_go=$([ -e data.seconds ] || echo yes)
+SECONDS=0
 stage data python "$here/task.py" . --seed "$SEED"
 sft pretrain "$WORK/model_init" 600 +swarr=cpu_sft
 sa=$WORK/pretrain/global_step_600/huggingface
-evaluate sa "$sa"
-evaluate naive "$sa" --window "$WINDOW"
+{ evaluate sa "$sa" && evaluate naive "$sa" --window "$WINDOW"; } & # beside the training: there are two cores
+evaluations=$!
 sft sft "$sa" 300 "+swarr=[sft,cpu_sft]" swarr.window="$WINDOW"
 converted=$WORK/sft/global_step_300/huggingface
-evaluate sft "$converted"
+wait "$evaluations"
+evaluate sft "$converted" &
+evaluations=$!
 stage rl python -m verl.trainer.main_ppo "+swarr=[grpo,cpu_rl]" swarr.window="$WINDOW" \
   actor_rollout_ref.model.path="$converted" \
   data.train_files="$WORK/rl_train.parquet" data.val_files="$WORK/rl_test.parquet" data.seed="$SEED" \
@@ -70,5 +74,6 @@ stage rl python -m verl.trainer.main_ppo "+swarr=[grpo,cpu_rl]" swarr.window="$W
   trainer.total_training_steps=30 trainer.total_epochs=1 trainer.val_before_train=false trainer.save_freq=30 \
   trainer.logger=[console,file] trainer.project_name=quickstart trainer.experiment_name=rl \
   trainer.default_local_dir="$WORK/rl"
+wait "$evaluations"
 evaluate rl "$WORK/rl/global_step_30/actor/huggingface"
-python "$here/report.py" "$WORK" "$here" --seed "$SEED"
+python "$here/report.py" "$WORK" "$here" --seed "$SEED" ${in_one_go:+--wall "$SECONDS"}
