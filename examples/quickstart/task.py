@@ -64,9 +64,11 @@ GRPO = {
     "kl": None,
 }
 
-PAD, UNK, USER, ASSISTANT, END = "<|pad|>", "<|unk|>", "<|user|>", "<|assistant|>", "<|end|>"
+# verl's agent loop wants these two of every Qwen tokenizer (0.9.1, utils/tokenizer/continuous_token.py:556).
+END, NEWLINE = "<|im_end|>", "\n"
+PAD, UNK, USER, ASSISTANT = "<|pad|>", "<|unk|>", "<|user|>", "<|assistant|>"
 CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
@@ -123,7 +125,7 @@ def mixed_solution(digits: tuple[int, ...], rng: random.Random) -> str:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build a word-level tokenizer: every word of the task is one token, and nothing merges across turns."""
     digits = [str(d) for d in range(MODULUS)]
-    words = [PAD, UNK, USER, ASSISTANT, END, "add", "recall", ":", "+", "=", ";", "left"]
+    words = [PAD, UNK, USER, ASSISTANT, END, NEWLINE, "add", "recall", ":", "+", "=", ";", "left"]
     words += [*NAMES, *digits, *(n + d for n in NAMES for d in digits), *(boxed(int(d)) for d in digits)]
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=UNK))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -132,7 +134,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=PAD,
         unk_token=UNK,
         eos_token=END,
-        additional_special_tokens=[USER, ASSISTANT],
+        additional_special_tokens=[USER, ASSISTANT, NEWLINE],
         clean_up_tokenization_spaces=False,
         model_max_length=512,
     )
