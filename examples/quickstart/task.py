@@ -54,9 +54,9 @@ PRETRAIN = {
 }
 SFT = {**PRETRAIN, "steps": 300}
 GRPO = {
-    "steps": 30,
+    "steps": 24,
     "prompts": 16,
-    "n": 16,
+    "n": 8,
     "lr": 3e-4,
     "betas": (0.9, 0.999),
     "schedule": "constant",
