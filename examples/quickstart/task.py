@@ -113,7 +113,8 @@ def boxed(total: int) -> str:
 
 def style(response: str) -> str:
     """Tell a response's style, which its first word decides."""
-    return {"recall": "recall", "0": "carry"}.get(response.split(" ", 1)[0], "other")
+    first = next(iter(response.split()), "")
+    return {"recall": "recall", "0": "carry"}.get(first, "other")
 
 
 def mixed_solution(digits: tuple[int, ...], rng: random.Random) -> str:
