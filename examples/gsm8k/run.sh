@@ -96,10 +96,14 @@ control() {
   evaluate sft_sa "sft_sa/global_step_$(newest sft_sa)/huggingface"
 }
 
-jobs=()
+jobs=() failed=0
 beside() {  # run a stage beside the others
   "$@" &
   jobs+=($!)
+}
+join() {
+  for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+  jobs=()
 }
 
 if [ ! -s doctor.txt ]; then
@@ -112,14 +116,14 @@ fi
 
 beside evaluate sa "$MODEL"
 beside evaluate naive "$MODEL" --window "$WINDOW"
+join  # two SFTs fill 80 GB: an engine that starts beside them finds no memory
 if [ "$CONTROL" = 1 ]; then beside control; fi
 sft sft +swarr=sft swarr.window="$WINDOW"
 converted=$WORK/sft/global_step_$(newest sft)/huggingface
 beside evaluate sft "$converted"
 grpo "$converted" "$@"
 evaluate rl "grpo/global_step_$(newest grpo)/actor/huggingface"
-failed=0
-for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+join
 "$py" "$here/plot.py" results
 say "finished, failed stages: $failed (see $WORK/logs)"
 exit "$failed"
