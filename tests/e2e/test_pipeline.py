@@ -100,13 +100,19 @@ def test_second_guard_fires_on_what_the_sides_compute(work, checkpoint, data):
     assert "exceeds swarr.max_probs_diff_mean=0.0001" in run.output
 
 
+def kill_and_resume(work: Path, name: str, arguments: list[str], out: Path, last: int) -> runs.Run:
+    """SIGKILL after the first checkpoint, then the same command again."""
+    saved = out / "latest_checkpointed_iteration.txt"
+    killed = runs.run(work, f"{name}_killed", arguments, until=saved.exists)
+    assert killed.code < 0 and last not in killed.metrics, "it must be killed in the middle"
+    resumed = runs.run(work, f"{name}_resumed", arguments)
+    assert resumed.code == 0, resumed.output[-3000:]
+    return resumed
+
+
 def test_killed_sft_resumes(work, sft, checkpoint, data):
     out = work / "sft_killed"
-    saved = out / "latest_checkpointed_iteration.txt"
-    killed = runs.run(work, "sft_killed", runs.sft(checkpoint, data, out), until=saved.exists)
-    assert killed.code < 0 and 6 not in killed.metrics, "it must be killed in the middle"
-    resumed = runs.run(work, "sft_resumed", runs.sft(checkpoint, data, out))
-    assert resumed.code == 0, resumed.output[-3000:]
+    resumed = kill_and_resume(work, "sft", runs.sft(checkpoint, data, out), out, last=6)
     assert sorted(resumed.metrics) == [4, 5, 6]
     for step in (4, 5, 6):
         assert_same(resumed.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm", "train/lr"])
@@ -114,11 +120,7 @@ def test_killed_sft_resumes(work, sft, checkpoint, data):
 
 def test_killed_rl_resumes(work, rl, checkpoint, data):
     out = work / "rl_killed"
-    saved = out / "latest_checkpointed_iteration.txt"
-    killed = runs.run(work, "rl_killed", runs.rl(checkpoint, data, out, *REPEATABLE), until=saved.exists)
-    assert killed.code < 0 and 4 not in killed.metrics, "it must be killed in the middle"
-    resumed = runs.run(work, "rl_resumed", runs.rl(checkpoint, data, out, *REPEATABLE))
-    assert resumed.code == 0, resumed.output[-3000:]
+    resumed = kill_and_resume(work, "rl", runs.rl(checkpoint, data, out, *REPEATABLE), out, last=4)
     assert sorted(resumed.metrics) == [3, 4]
     keys = ["critic/score/mean", "actor/entropy", "actor/grad_norm", "actor/pg_loss", "response_length/mean"]
     for step in (3, 4):
