@@ -9,7 +9,7 @@ import runs
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from swarr_verl.window import config_windows, module_windows
+from swarr_verl.families import config_windows, module_windows
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [

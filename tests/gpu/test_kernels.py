@@ -6,7 +6,8 @@ import tiny
 import torch
 from transformers.utils import is_flash_attn_2_available
 
-from swarr_verl.window import WindowSpec, apply_window
+from swarr_verl.families import apply_window
+from swarr_verl.window import WindowSpec
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"),
@@ -18,7 +19,7 @@ LENGTHS, WINDOW = (300, 7, 205), 64
 def model(family: str, window: int | None, attn: str, dtype: torch.dtype):
     config = tiny.config(family)
     if window is not None:
-        apply_window(config, WindowSpec(window))
+        config = apply_window(config, WindowSpec(window))
     return tiny.model(config, attn=attn, dtype=dtype).cuda()
 
 

@@ -10,16 +10,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarr_verl.window import WindowSpec, apply_window, visible
+from swarr_verl.families import FAMILIES, apply_window
+from swarr_verl.window import WindowSpec, visible
 
-FAMILIES = ("qwen2", "qwen3", "mistral")
 LENGTH = 96
 
 
 def windowed(family: str, window: int | None, attn: str = "eager", dtype=torch.float64):
     config = tiny.config(family)
     if window is not None:
-        apply_window(config, WindowSpec(window))
+        config = apply_window(config, WindowSpec(window))
     return tiny.model(config, attn=attn, dtype=dtype)
 
 

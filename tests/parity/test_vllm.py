@@ -11,7 +11,8 @@ import tiny
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from swarr_verl.window import WindowSpec, apply_window
+from swarr_verl.families import apply_window
+from swarr_verl.window import WindowSpec
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
@@ -63,8 +64,7 @@ def hf_tokens(path: Path, prompts: list[list[int]], window: int | None) -> list[
 def test_vllm_is_transformers_token_for_token(family, prefix_caching, tmp_path):
     tiny.checkpoint(tmp_path, family, layers=4)
     config = AutoConfig.from_pretrained(tmp_path)
-    apply_window(config, WindowSpec(WINDOW))
-    config.save_pretrained(tmp_path)
+    apply_window(config, WindowSpec(WINDOW)).save_pretrained(tmp_path)
     generator = torch.Generator().manual_seed(3)
     prompts = [torch.randint(3, config.vocab_size, (n,), generator=generator).tolist() for n in PROMPTS]
 
