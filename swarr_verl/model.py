@@ -19,6 +19,7 @@ from verl.workers.config import HFModelConfig
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
+from swarr_verl import flops  # noqa: F401  (counts the window in verl's FLOPs)
 from swarr_verl.families import apply_window, module_windows
 from swarr_verl.window import WindowError, WindowSpec, describe
 

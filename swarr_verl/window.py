@@ -107,6 +107,16 @@ def visible(num_queries: int, num_keys: int, window: int | None) -> torch.Tensor
     return (k <= q) & (k > q - (num_keys if window is None else window))
 
 
+def visible_pairs(length: int, window: int | None) -> int:
+    """How many (query, key) pairs `visible` leaves of one causal sequence of `length` tokens; None is full attention.
+
+    >>> visible_pairs(3, 2), visible_pairs(3, None)
+    (5, 6)
+    """
+    window = length if window is None else min(window, length)
+    return window * (window + 1) // 2 + (length - window) * window
+
+
 def describe(windows: list[int | None]) -> str:
     """Windows in runs, for messages.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+import swarr_verl.flops
 import swarr_verl.reward
 import swarr_verl.verify
 import swarr_verl.window
@@ -16,7 +17,7 @@ from swarr_verl.search_path import CONFIG_DIR
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("module", [swarr_verl.window, swarr_verl.verify, swarr_verl.reward])
+@pytest.mark.parametrize("module", [swarr_verl.window, swarr_verl.flops, swarr_verl.verify, swarr_verl.reward])
 def test_docstring_examples(module):
     assert doctest.testmod(module).failed == 0
 
