@@ -19,8 +19,8 @@ EXTRA = {  # what a family needs beside the common keys; dense, whatever its def
     "qwen3": dict(head_dim=32),
     "qwen3_moe": dict(head_dim=32, moe_intermediate_size=64, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True),
     "mistral": dict(sliding_window=None),
-    "ministral": dict(sliding_window=None, head_dim=32),
-    "olmo3": dict(sliding_window=None, layer_types=["full_attention"]),
+    "ministral": dict(sliding_window=2048, layer_types=["full_attention"], head_dim=32),
+    "olmo3": dict(sliding_window=2048, layer_types=["full_attention"]),
     "phi3": dict(original_max_position_embeddings=2048),
 }
 
@@ -50,7 +50,8 @@ def config(family: str, vocab_size: int = 128, layers: int = 3, **extra):
 def model(hf_config, attn: str = "eager", dtype: torch.dtype = torch.float64, seed: int = 0):
     """A model with weights so large that attention matters and logits do not tie."""
     torch.manual_seed(seed)
-    built = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attn, dtype=torch.float32)
+    kernels = dict(attn_implementation=attn, experts_implementation="eager")  # the grouped one has no fp64
+    built = AutoModelForCausalLM.from_config(hf_config, **kernels, dtype=torch.float32)
     with torch.no_grad():
         for name, p in built.named_parameters():
             if p.dim() > 1:

@@ -61,6 +61,17 @@ def test_sft_converts(sft, work):
     assert sft.metrics[6]["train/loss"] < sft.metrics[1]["train/loss"]
 
 
+def test_verls_merger_keeps_the_window(sft, work):
+    saved, merged = work / "sft" / "global_step_6", work / "merged"
+    arguments = ["-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(saved)]
+    run = runs.run(work, "merge", [*arguments, "--target_dir", str(merged)])
+    assert run.code == 0, run.output[-3000:]
+    ours, verls = (AutoModelForCausalLM.from_pretrained(path) for path in (merged, saved / "huggingface"))
+    assert module_windows(ours) == [16, 16, 16]
+    for name, parameter in verls.state_dict().items():
+        assert torch.equal(ours.state_dict()[name].float(), parameter.float()), name
+
+
 def test_rl_sees_one_window_on_both_sides(rl):
     assert rl.code == 0, rl.output[-3000:]
     assert "[swarr] both sides see the same window: 16 (layers 0-2)" in rl.output
