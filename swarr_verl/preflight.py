@@ -98,7 +98,7 @@ def _check_rl(config: DictConfig) -> None:
     _check_files(config.data.val_files, "data.val_files", columns)
     _check_model(config.actor_rollout_ref.model, "actor_rollout_ref.model")
     if config.algorithm.adv_estimator == "gae":
-        _check_wrapper(config.critic.model, "critic.model")
+        _check_model(config.critic.model, "critic.model")
 
 
 def _check_rollout(rollout: DictConfig) -> None:
