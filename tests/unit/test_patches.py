@@ -184,6 +184,40 @@ def test_verl_0008_pins_the_reference_policy_without_an_accelerator():
             torch.ones(1).pin_memory()
 
 
+def critic(checkpoint, kernel="sdpa"):
+    """A value model, made by verl as its engine makes it (fsdp/transformer_impl.py:291)."""
+    import torch
+    from transformers import AutoConfig
+    from verl.utils import model
+
+    config = AutoConfig.from_pretrained(checkpoint, attn_implementation=kernel, num_labels=1)
+    return model.load_valuehead_model(str(checkpoint), torch.float32, config, False)
+
+
+def test_verl_0010_overrides_the_kernel_of_a_critic():
+    source = source_of("verl.utils.model:load_valuehead_model")
+    assert source.count('attn_implementation="flash_attention_2"') == 2
+
+
+def test_verl_0010_no_critic_without_flash_attn(checkpoint):
+    from transformers.utils import is_flash_attn_2_available
+
+    if is_flash_attn_2_available():
+        pytest.skip("flash-attn is installed")
+    with pytest.raises(RuntimeError, match="not a value head model"):
+        critic(checkpoint)
+
+
+def test_verl_0010_a_critic_with_the_kernel_of_its_config(checkpoint):
+    from swarr_verl.model import CRITIC_KERNEL
+    from swarr_verl.patching import applied
+
+    with applied(CRITIC_KERNEL):
+        model = critic(checkpoint)
+    assert type(model).__name__ == "Qwen2ForTokenClassification"
+    assert model.config._attn_implementation == "sdpa"
+
+
 def cpu_vllm() -> None:
     """Skip where the installed vLLM is not the build for CPUs."""
     installed(next(diff for diff in DIFFS if diff.parent.name.startswith("vllm-")))
