@@ -150,22 +150,23 @@ def varlen_attention(
     rows: Any = (cu_seq_lens_q, cu_seq_lens_k), (max_length_q, max_length_k)
     if attention_mask is not None:
         q, k, v, indices, *rows = _upad_input(q, k, v, attention_mask, queries, _unpad_input)
-        return _pad_input(_attend(q, k, v, *rows, scaling, sliding_window), indices, batch, queries), None
+        return _pad_input(_attend(q, k, v, rows, scaling, sliding_window), indices, batch, queries), None
     if any(given is None for pair in rows for given in pair):
         if _is_packed_sequence(position_ids, batch):
             rows = prepare_fa_kwargs_from_position_ids(position_ids)
         else:
             offsets = torch.arange(batch + 1, dtype=torch.int32, device=q.device)
             rows = (offsets * queries, offsets * keys), (queries, keys)
-    out = _attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), *rows, scaling, sliding_window)
+    out = _attend(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), rows, scaling, sliding_window)
     return out.view(batch, queries, *out.shape[1:]), None
 
 
 def _attend(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, offsets: tuple, longest: tuple, scale: float | None, window: Any
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: Any, scale: float | None, window: int | None
 ) -> torch.Tensor:
     """`varlen_attn` on (tokens, heads, head_dim). Its pair counts the keys besides the query, -1 being all."""
-    # Until 2.11 torch took unequal head counts as they are; since then it must be told. The kernels are the same.
+    offsets, longest = rows
+    # torch 2.13 must be told of unequal head counts, earlier ones do not know the argument; the kernels are the same.
     gqa = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
     left = -1 if window is None else window - 1
     return varlen_attn(q, k, v, *offsets, *map(int, longest), scale=scale, window_size=(left, 0), **gqa)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing a kernel on faked machines; and what `torch_varlen` hands to torch's kernel, with that kernel written out."""
+"""The choice of a kernel on faked machines; `torch_varlen` over torch's kernel written out in loops."""
 
+import sys
 import types
 
 import pytest
@@ -269,3 +270,15 @@ def test_what_torchs_kernel_lacks_is_refused(kernel, inputs, named):
 
 def test_torch_of_this_machine_has_windows():
     assert attention._torch_has_windows()
+
+
+def test_verl_takes_padding_out_without_flash_attn(monkeypatch):
+    """`use_remove_padding=true` needs no package and no patch: verl 0.9.1 has the functions itself."""
+    from verl.utils import attention_utils
+
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
+    x = torch.arange(12.0).view(2, 3, 2)
+    tokens, indices, cu, longest, _ = attention_utils.unpad_input(x, mask)
+    assert cu.tolist() == [0, 2, 5] and longest == 3
+    assert torch.equal(attention_utils.pad_input(tokens, indices, 2, 3), x * mask[..., None])
