@@ -44,24 +44,20 @@ NEEDS = {  # every kernel with a window, the fastest first
     TORCH_VARLEN: "torch's own kernels are not usable here: they need torch >= 2.10 and a GPU of sm_80 or newer",
     **dict.fromkeys(REFERENCES, ""),
 }
+OLDEST = {"flash_attention_4": (9, 0), TORCH_VARLEN: (8, 0)}  # compute capability
 ULYSSES = ("flash_attention_4", "flash_attention_2")  # the path that verl patches to gather each row again
 KEY = "model.override_config.attn_implementation"
 IN_RL = "(actor_rollout_ref.model... in RL)"
 
 
 def available() -> list[str]:
-    """The kernels that run here, the fastest first; the references run everywhere."""
+    """The kernels that run here, the fastest first; the references run everywhere. Opens the GPU."""
     sm = torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
-    usable = {
-        "flash_attention_4": sm >= (9, 0) and is_flash_attn_4_available(),
-        "flash_attention_2": is_flash_attn_2_available(),
-        TORCH_VARLEN: sm >= (8, 0) and _torch_has_windows(),
-    }
-    return [name for name in NEEDS if usable.get(name, True)]
+    return [name for name in NEEDS if _installed(name) and sm >= OLDEST.get(name, (0, 0))]
 
 
 def choose(asked: str | None = None, sequence_parallel: int = 1) -> str:
-    """The kernel to build the model with: the one asked for, or else the fastest that runs here.
+    """The kernel to build a model with: the one asked for, or else the fastest that runs here. Opens the GPU.
 
     Args:
         asked: verl's `model.override_config.attn_implementation`; None is automatic. A GPU is never given a reference
@@ -71,16 +67,14 @@ def choose(asked: str | None = None, sequence_parallel: int = 1) -> str:
     Raises:
         WindowError: the kernel asked for has no window, does not run here or not under Ulysses; or none is left.
     """
-    if asked is not None:
-        check(asked, sequence_parallel)
-        if asked not in available():
-            raise WindowError(f"{KEY}={asked}, but {NEEDS[asked]}. Leave the key out, or set +{KEY}=sdpa {IN_RL}.")
-        return asked
-    fast = [name for name in available() if name not in REFERENCES]
-    if torch.cuda.is_available() and not fast:
+    found = available()
+    fast = [name for name in found if name not in REFERENCES]
+    if asked is None and torch.cuda.is_available() and not fast:
         raise WindowError(f"{KEY}: {'; '.join(filter(None, NEEDS.values()))}. For short rows set +{KEY}=sdpa {IN_RL}.")
-    kernel = fast[0] if fast else "sdpa"
+    kernel = asked or (fast[0] if fast else "sdpa")
     check(kernel, sequence_parallel)
+    if kernel not in found:
+        raise _not_usable(kernel)
     return kernel
 
 
@@ -91,13 +85,17 @@ def announce(kernel: str) -> None:
 
 
 def check(kernel: str, sequence_parallel: int = 1) -> None:
-    """Refuse a kernel that has no window, or none under Ulysses, wherever it may run.
+    """Refuse a kernel that has no window, is not installed, or does not work under Ulysses.
+
+    Does not open the GPU: verl reads its config in processes whose devices are chosen later.
 
     Raises:
         WindowError: names the key and the remedy.
     """
     if kernel not in NEEDS:
         raise WindowError(f"{KEY}={kernel}: only {', '.join(NEEDS)} are known to honour the window.")
+    if not _installed(kernel):
+        raise _not_usable(kernel)
     if sequence_parallel > 1 and kernel not in ULYSSES:
         raise WindowError(
             f"ulysses_sequence_parallel_size={sequence_parallel} with {KEY}={kernel}: each GPU would attend to its own "
@@ -106,8 +104,20 @@ def check(kernel: str, sequence_parallel: int = 1) -> None:
         )
 
 
+def _installed(kernel: str) -> bool:
+    if kernel == "flash_attention_4":
+        return is_flash_attn_4_available()
+    if kernel == "flash_attention_2":
+        return is_flash_attn_2_available()
+    return kernel in REFERENCES or (torch.cuda.is_available() and _torch_has_windows())
+
+
 def _torch_has_windows() -> bool:
     return varlen_attn is not None and "window_size" in inspect.signature(varlen_attn).parameters
+
+
+def _not_usable(kernel: str) -> WindowError:
+    return WindowError(f"{KEY}={kernel}, but {NEEDS[kernel]}. Leave the key out, or set +{KEY}=sdpa {IN_RL}.")
 
 
 def varlen_attention(

@@ -49,7 +49,7 @@ class SwarrModelConfig(HFModelConfig):
                 raise WindowError(
                     f"model.override_config.{key} is a second owner of the window: remove it, set swarr.window."
                 )
-        self.choose_kernel()  # early; the choice is made where a model is built, as drivers may have no GPU
+        self._check_kernel()
         super().__post_init__()
         apply_window(self.hf_config, spec)
 
@@ -71,13 +71,10 @@ class SwarrModelConfig(HFModelConfig):
         if found != wanted:
             raise WindowError(f"swarr.window: the built model applies {describe(found)}, not {describe(wanted)}.")
 
-    def choose_kernel(self, sequence_parallel: int = 1) -> str:
-        """The attention kernel for this process: `override_config.attn_implementation`, or else the fastest here.
-
-        Raises:
-            WindowError: see `attention.choose`.
-        """
-        return attention.choose(self.override_config.get("attn_implementation"), sequence_parallel)
+    def _check_kernel(self) -> None:
+        """Early, where one is named; the choice is made where a model is built, as other processes may lack a GPU."""
+        if kernel := self.override_config.get("attn_implementation"):
+            attention.check(kernel)
 
 
 def _kernel_of_the_config(original: Callable) -> Callable:
@@ -110,7 +107,8 @@ class _AssertWindows:
         config = self.model_config  # type: ignore[attr-defined]
         if not isinstance(config, SwarrModelConfig):
             return super()._build_module()  # type: ignore[misc]
-        kernel = config.choose_kernel(self.ulysses_sequence_parallel_size)  # type: ignore[attr-defined]
+        asked = config.override_config.get("attn_implementation")
+        kernel = attention.choose(asked, self.ulysses_sequence_parallel_size)  # type: ignore[attr-defined]
         config.hf_config._attn_implementation = kernel
         with applied(*self._patches):
             module = super()._build_module()  # type: ignore[misc]

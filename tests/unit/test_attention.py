@@ -10,7 +10,7 @@ import torch
 from transformers import modeling_flash_attention_utils as upstream
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from swarr_verl import attention
+from swarr_verl import attention, doctor
 from swarr_verl.model import SwarrModelConfig, _AssertWindows
 from swarr_verl.window import WindowError, WindowSpec, apply_window, visible
 
@@ -52,6 +52,16 @@ def test_a_gpu_is_never_given_a_reference_unasked(monkeypatch, here):
     with pytest.raises(WindowError, match=r"flash-attn-4.*flash-attn.*torch >= 2\.10.*attn_implementation=sdpa"):
         attention.choose()
     assert attention.choose("sdpa") == "sdpa"
+
+
+def test_the_doctor_names_the_choice_first(monkeypatch):
+    machine(monkeypatch, sm=HOPPER, fa2=True)
+    assert doctor.check_kernels() == "flash_attention_2, torch_varlen, sdpa, eager"
+    machine(monkeypatch)
+    assert doctor.check_kernels() == "sdpa, eager"
+    machine(monkeypatch, sm=TURING)
+    with pytest.raises(doctor.Miss, match="none for long rows"):
+        doctor.check_kernels()
 
 
 def test_what_is_asked_for_is_had(monkeypatch):
@@ -127,6 +137,14 @@ def test_a_config_made_without_a_gpu_does_not_fix_the_kernel_of_a_worker(checkpo
     made = engine(checkpoint)
     machine(monkeypatch, sm=HOPPER)
     assert made._build_module().config._attn_implementation == "torch_varlen"
+
+
+def test_reading_the_config_does_not_open_the_gpu(checkpoint, monkeypatch):
+    """It would fix the process's devices, which verl chooses later, and hold memory on one of them."""
+    machine(monkeypatch, sm=HOPPER, fa4=True)
+    monkeypatch.delattr(torch.cuda, "get_device_capability")
+    for asked in ({}, {"attn_implementation": "flash_attention_4"}, {"attn_implementation": "torch_varlen"}):
+        assert engine(checkpoint, **asked).model_config.override_config == asked
 
 
 def test_an_engine_refuses_another_kernel_and_ulysses_without_one(checkpoint, monkeypatch):
