@@ -178,10 +178,14 @@ def kernel(monkeypatch):
 
 def both(family: str, window: int | None):
     """The same weights in fp64 over `torch_varlen`, and over sdpa's mask."""
-    config = tiny.config(family)
-    if window is not None:
-        apply_window(config, WindowSpec(window))
-    return [tiny.model(config, attn=attn) for attn in ("torch_varlen", "sdpa")]
+    models = []
+    for kernel in ("torch_varlen", "sdpa"):
+        config = tiny.config(family)  # one each: a model's kernel is written into its config
+        if window is not None:
+            apply_window(config, WindowSpec(window))
+        models.append(tiny.model(config, attn=kernel))
+    assert [model.config._attn_implementation for model in models] == ["torch_varlen", "sdpa"]
+    return models
 
 
 def ids(rows: int, length: int) -> torch.Tensor:
