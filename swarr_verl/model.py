@@ -20,9 +20,13 @@ from verl.workers.config import HFModelConfig
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
-from swarr_verl import attention
+from swarr_verl import (
+    attention,
+    flops,  # noqa: F401  (counts the window in verl's FLOPs)
+)
+from swarr_verl.families import apply_window, module_windows
 from swarr_verl.patching import Patch, applied
-from swarr_verl.window import WindowError, WindowSpec, apply_window, describe, module_windows
+from swarr_verl.window import WindowError, WindowSpec, describe
 
 _WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
 
@@ -51,7 +55,8 @@ class SwarrModelConfig(HFModelConfig):
                 )
         self._check_kernel()
         super().__post_init__()
-        apply_window(self.hf_config, spec)
+        self.hf_config: Any = apply_window(self.hf_config, spec)
+        self.architectures = self.hf_config.architectures
 
     @property
     def window_spec(self) -> WindowSpec:
@@ -59,7 +64,7 @@ class SwarrModelConfig(HFModelConfig):
         knobs = OmegaConf.to_container(self.swarr) if isinstance(self.swarr, DictConfig) else self.swarr
         if not isinstance(knobs, dict) or "window" not in knobs:
             raise WindowError("model.swarr is missing: select the plugin's config with +swarr=sft or +swarr=rl.")
-        return WindowSpec(window=knobs["window"], layers=knobs["layers"])
+        return WindowSpec.of(knobs)
 
     def assert_windows(self, model: nn.Module) -> None:
         """Check every layer of a built model against `swarr.window`.

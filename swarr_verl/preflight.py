@@ -65,7 +65,7 @@ def check(config: DictConfig) -> None:
     """
     if OmegaConf.is_missing(config.swarr, "window"):
         raise PreflightError("swarr.window is not set: choose a window in tokens, e.g. swarr.window=4096.")
-    WindowSpec(window=config.swarr.window, layers=config.swarr.layers)
+    WindowSpec.of(config.swarr)
     if "actor_rollout_ref" in config:
         _check_rl(config)
     else:

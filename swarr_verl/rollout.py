@@ -14,9 +14,10 @@ from omegaconf import DictConfig
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 
+from swarr_verl.families import module_windows, window_keys
 from swarr_verl.model import SwarrModelConfig
 from swarr_verl.verify import EngineWindow, compare
-from swarr_verl.window import WindowError, module_windows, window_keys
+from swarr_verl.window import WindowError
 
 NAME = "swarr_vllm"
 

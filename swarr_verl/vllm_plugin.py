@@ -6,12 +6,24 @@ vLLM lets an error in `register` through (vllm/plugins/__init__.py, load_general
 
 import os
 
+ARCHITECTURES = {  # by name only: vLLM imports what it builds
+    "SwarrQwen2ForCausalLM": "swarr_verl.vllm_hybrid:SwarrQwen2ForCausalLM",
+    "SwarrQwen3ForCausalLM": "swarr_verl.vllm_hybrid:SwarrQwen3ForCausalLM",
+    # transformers' Mistral with a window of its own for each layer; vLLM's Mistral reads `layer_types`.
+    "MinistralForCausalLM": "vllm.model_executor.models.mistral:MistralForCausalLM",
+}
+
 
 def register() -> None:
-    """On the CPU platform of verl, and for vLLM's CPU build alone: keep weights as loaded, for weight sync.
+    """Register the hybrids; on the CPU platform of verl, and for vLLM's CPU build alone, keep weights as loaded.
 
-    A vLLM that serves outside verl keeps its packed weights.
+    Weight sync needs plain weights. A vLLM that serves outside verl keeps its packed ones.
     """
+    from vllm import ModelRegistry
+
+    for name, where in ARCHITECTURES.items():
+        if name not in ModelRegistry.get_supported_archs():
+            ModelRegistry.register_model(name, where)
     if os.environ.get("VERL_PLATFORM", "").strip().lower() != "cpu":
         return
     from vllm.platforms import current_platform

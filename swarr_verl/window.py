@@ -3,28 +3,17 @@
 
 A window of W lets a query see W keys, itself included: key k is visible to query q iff ``q - W < k <= q``.
 That is what transformers (5.9.0, `masking_utils.sliding_window_overlay`) and vLLM (0.24.0 and 0.28.0) mean by
-`sliding_window`; raw flash-attn calls the same window ``(W - 1, 0)``.
-
-A checkpoint says its window in config.json, in four keys that must agree (`use_sliding_window`,
-`sliding_window`, `max_window_layers`, `layer_types`): any three of them leave a dense model, silently.
+`sliding_window`; raw flash-attn calls the same window ``(W - 1, 0)``. How each model family writes it into its
+config.json is the matter of families.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import PretrainedConfig
-
-SLIDING = "sliding_attention"
-FULL = "full_attention"
-
-# Families whose window means the same in transformers, in vLLM and in a saved config.json (tests/parity).
-LAYER_TYPED = ("qwen2", "qwen3")  # the window is per layer: `layer_types`
-UNIFORM = ("mistral",)  # one `sliding_window` for all layers
-FAMILIES = LAYER_TYPED + UNIFORM
 
 
 class WindowError(ValueError):
@@ -37,33 +26,71 @@ class WindowSpec:
 
     Args:
         window: keys a query sees, itself included; tokens, >= 1 (`swarr.window`).
-        layers: which layers slide (`swarr.layers`); "all" is the only pattern that vLLM honours for Qwen.
+        layers: which layers slide (`swarr.layers`). "all"; "full_every:N", where every N-th layer (N - 1, 2N - 1, ...)
+            keeps full attention; or the indices of the layers that keep it.
 
     Raises:
-        WindowError: not a window.
+        WindowError: not a window, or not a pattern.
 
     >>> WindowSpec(64).windows(num_layers=2)
     [64, 64]
+    >>> WindowSpec(64, "full_every:2").windows(num_layers=4)
+    [64, None, 64, None]
+    >>> WindowSpec(64, (0,)).windows(num_layers=3)
+    [None, 64, 64]
     """
 
     window: int
-    layers: str = "all"
+    layers: str | tuple[int, ...] = "all"
 
     def __post_init__(self) -> None:
-        if isinstance(self.window, bool) or not isinstance(self.window, int) or self.window < 1:
+        if not _is_int(self.window, at_least=1):
             raise WindowError(
                 f"swarr.window={self.window!r} is not a window: give a whole number of tokens >= 1, "
                 "e.g. swarr.window=4096 (the query itself counts)."
             )
-        if self.layers != "all":
+        if isinstance(self.layers, str):
+            every = self.layers.removeprefix("full_every:")
+            known = self.layers == "all" or (every != self.layers and every.isdecimal() and int(every) >= 2)
+        else:
+            known = isinstance(self.layers, tuple) and len(self.layers) > 0
+            known = known and all(_is_int(layer, at_least=0) for layer in self.layers)
+        if not known:
             raise WindowError(
-                f"swarr.layers={self.layers!r} is not supported: vLLM runs a Qwen2/Qwen3 hybrid with full attention "
-                "in every layer. Use swarr.layers=all."
+                f"swarr.layers={self.layers!r} is not a pattern: give all, full_every:N with N >= 2, or a list of the "
+                "layers that keep full attention, e.g. swarr.layers=[0,12]."
             )
 
+    @classmethod
+    def of(cls, knobs: Mapping[str, Any]) -> WindowSpec:
+        """From the config group `swarr` (keys `window` and `layers`)."""
+        layers = knobs["layers"]
+        is_list = isinstance(layers, Sequence) and not isinstance(layers, str)
+        return cls(knobs["window"], tuple(layers) if is_list else layers)
+
     def windows(self, num_layers: int) -> list[int | None]:
-        """Window of each layer, in tokens; None means full attention."""
-        return [self.window] * num_layers
+        """Window of each layer, in tokens; None means full attention.
+
+        Raises:
+            WindowError: the pattern names a layer that the model does not have, or leaves none that slides.
+        """
+        if self.layers == "all":
+            full: set[int] = set()
+        elif isinstance(self.layers, str):
+            every = int(self.layers.removeprefix("full_every:"))
+            full = set(range(every - 1, num_layers, every))
+        else:
+            full = set(self.layers)
+        if not full < set(range(num_layers)):
+            raise WindowError(
+                f"swarr.layers={self.layers!r}: the model has the layers 0 to {num_layers - 1}, and at least one of "
+                "them must slide."
+            )
+        return [None if layer in full else self.window for layer in range(num_layers)]
+
+
+def _is_int(value: Any, at_least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
 def visible(num_queries: int, num_keys: int, window: int | None) -> torch.Tensor:
@@ -80,78 +107,14 @@ def visible(num_queries: int, num_keys: int, window: int | None) -> torch.Tensor
     return (k <= q) & (k > q - (num_keys if window is None else window))
 
 
-def check_family(hf_config: PretrainedConfig) -> None:
-    """Refuse, by name, a family whose window is not proven equal on both sides.
+def visible_pairs(length: int, window: int | None) -> int:
+    """How many (query, key) pairs `visible` leaves of one causal sequence of `length` tokens; None is full attention.
 
-    Raises:
-        WindowError: unsupported `model_type`.
+    >>> visible_pairs(3, 2), visible_pairs(3, None)
+    (5, 6)
     """
-    if hf_config.model_type not in FAMILIES:
-        raise WindowError(
-            f"model.path: a window is not supported for the family {hf_config.model_type!r} "
-            f"(supported: {', '.join(FAMILIES)}). transformers or vLLM would ignore the window, or read it otherwise, "
-            "without a word. Choose a checkpoint of a supported family."
-        )
-
-
-def config_windows(hf_config: PretrainedConfig) -> list[int | None]:
-    """Window of each layer that transformers will build from this config, in tokens; None is full attention."""
-    num_layers, window = hf_config.num_hidden_layers, getattr(hf_config, "sliding_window", None)
-    if hf_config.model_type in UNIFORM:
-        return [window] * num_layers
-    return [window if kind == SLIDING else None for kind in hf_config.layer_types]
-
-
-def window_keys(hf_config: PretrainedConfig) -> dict[str, Any]:
-    """The keys of config.json that carry the window, as they are in `hf_config` (vLLM's `hf_overrides`)."""
-    if hf_config.model_type in UNIFORM:
-        return {"sliding_window": hf_config.sliding_window}
-    return {
-        "use_sliding_window": hf_config.use_sliding_window,
-        "sliding_window": hf_config.sliding_window,
-        "max_window_layers": hf_config.max_window_layers,
-        "layer_types": list(hf_config.layer_types),
-    }
-
-
-def apply_window(hf_config: PretrainedConfig, spec: WindowSpec) -> None:
-    """Write the window into `hf_config`, in place, so that the model built from it and the saved config.json have it.
-
-    Raises:
-        WindowError: unsupported family, or a checkpoint that already has another window.
-    """
-    check_family(hf_config)
-    wanted, own = spec.windows(hf_config.num_hidden_layers), config_windows(hf_config)
-    if any(own) and own != wanted:
-        raise WindowError(
-            f"swarr.window={spec.window}, but the checkpoint at model.path has the windows {describe(own)}. Set "
-            "swarr.window to the checkpoint's own, or start from the checkpoint it was converted from."
-        )
-    hf_config.sliding_window = spec.window
-    if hf_config.model_type in LAYER_TYPED:
-        hf_config.use_sliding_window = True
-        hf_config.max_window_layers = 0
-        hf_config.layer_types = [SLIDING] * hf_config.num_hidden_layers
-    assert config_windows(hf_config) == wanted
-
-
-def module_windows(model: nn.Module) -> list[int | None]:
-    """Window of each layer that a built transformers model applies, in tokens; None is full attention.
-
-    A layer takes its window twice: the attention module hands `sliding_window` to the flash kernels, and the model
-    builds the mask of the sdpa and eager kernels from the config. Both are read, and must agree.
-
-    Raises:
-        WindowError: the two disagree, or the model has no layers that this function knows.
-    """
-    attentions = [m for m in model.modules() if hasattr(m, "layer_idx") and hasattr(m, "q_proj")]
-    if not attentions:
-        raise WindowError(f"model.path: no attention layers found in {type(model).__name__}.")
-    kernels = [getattr(m, "sliding_window", m.config.sliding_window) for m in attentions]
-    masks = config_windows(attentions[0].config)
-    if kernels != masks:
-        raise WindowError(f"The kernels' windows {describe(kernels)} differ from the masks' {describe(masks)}.")
-    return kernels
+    window = length if window is None else min(window, length)
+    return window * (window + 1) // 2 + (length - window) * window
 
 
 def describe(windows: list[int | None]) -> str:

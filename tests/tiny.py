@@ -8,13 +8,21 @@ from pathlib import Path
 import pandas as pd
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, MistralConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-CONFIGS = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "mistral": MistralConfig}
+EXTRA = {  # what a family needs beside the common keys; dense, whatever its default
+    "qwen3": dict(head_dim=32),
+    "qwen3_moe": dict(head_dim=32, moe_intermediate_size=64, num_experts=4, num_experts_per_tok=2, norm_topk_prob=True),
+    "mistral": dict(sliding_window=None),
+    "ministral": dict(sliding_window=2048, layer_types=["full_attention"], head_dim=32),
+    "olmo3": dict(sliding_window=2048, layer_types=["full_attention"]),
+    "phi3": dict(original_max_position_embeddings=2048),
+}
 
 
 def config(family: str, vocab_size: int = 128, layers: int = 3, **extra):
@@ -31,19 +39,19 @@ def config(family: str, vocab_size: int = 128, layers: int = 3, **extra):
         bos_token_id=None,
         eos_token_id=2,
         pad_token_id=0,
-        architectures=[CONFIGS[family].__name__.replace("Config", "ForCausalLM")],
+        architectures=[MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[family]],
     )
-    if family == "qwen3":
-        keys["head_dim"] = 32
-    if family == "mistral":
-        keys["sliding_window"] = None
-    return CONFIGS[family](**{**keys, **extra})
+    keys |= EXTRA.get(family, {})
+    if "layer_types" in keys:
+        keys["layer_types"] = keys["layer_types"] * layers
+    return AutoConfig.for_model(family, **{**keys, **extra})
 
 
 def model(hf_config, attn: str = "eager", dtype: torch.dtype = torch.float64, seed: int = 0):
     """A model with weights so large that attention matters and logits do not tie."""
     torch.manual_seed(seed)
-    built = AutoModelForCausalLM.from_config(hf_config, attn_implementation=attn, dtype=torch.float32)
+    kernels = dict(attn_implementation=attn, experts_implementation="eager")  # the grouped one has no fp64
+    built = AutoModelForCausalLM.from_config(hf_config, **kernels, dtype=torch.float32)
     with torch.no_grad():
         for name, p in built.named_parameters():
             if p.dim() > 1:

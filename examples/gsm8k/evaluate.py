@@ -20,9 +20,10 @@ import vllm
 from transformers import AutoConfig
 from vllm import LLM, SamplingParams
 
+from swarr_verl.families import apply_window, config_windows, window_keys
 from swarr_verl.reward import math_reward
 from swarr_verl.verify import EngineWindow, compare
-from swarr_verl.window import WindowSpec, apply_window, config_windows, describe, window_keys
+from swarr_verl.window import WindowSpec, describe
 
 
 def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
@@ -30,7 +31,7 @@ def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
     config = AutoConfig.from_pretrained(args.model)
     overrides = {}
     if args.window is not None:
-        apply_window(config, WindowSpec(args.window))
+        config = apply_window(config, WindowSpec(args.window))
         overrides = {"hf_overrides": window_keys(config)}
     llm = LLM(
         model=args.model,

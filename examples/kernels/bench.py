@@ -28,7 +28,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from swarr_verl import attention
-from swarr_verl.window import WindowSpec, apply_window, visible
+from swarr_verl.families import apply_window
+from swarr_verl.window import WindowSpec, visible
 
 SHAPE = dict(  # Qwen2.5-0.5B's config.json
     vocab_size=151936,
@@ -74,7 +75,7 @@ def milliseconds(run: Callable[[], object], repetitions: int, ahead: bool) -> li
 def build(window: int | None) -> PreTrainedModel:
     config = Qwen2Config(**SHAPE)
     if window is not None:
-        apply_window(config, WindowSpec(window))
+        config = apply_window(config, WindowSpec(window))
     with torch.device(DEVICE):
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.bfloat16)
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -9,7 +9,7 @@ import runs
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from swarr_verl.window import config_windows, module_windows
+from swarr_verl.families import config_windows, module_windows
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [
@@ -59,6 +59,17 @@ def test_sft_converts(sft, work):
     raw = json.loads((saved / "config.json").read_text())
     assert raw["use_sliding_window"] and raw["sliding_window"] == 16 and raw["max_window_layers"] == 0
     assert sft.metrics[6]["train/loss"] < sft.metrics[1]["train/loss"]
+
+
+def test_verls_merger_keeps_the_window(sft, work):
+    saved, merged = work / "sft" / "global_step_6", work / "merged"
+    arguments = ["-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(saved)]
+    run = runs.run(work, "merge", [*arguments, "--target_dir", str(merged)])
+    assert run.code == 0, run.output[-3000:]
+    ours, verls = (AutoModelForCausalLM.from_pretrained(path) for path in (merged, saved / "huggingface"))
+    assert module_windows(ours) == [16, 16, 16]
+    for name, parameter in verls.state_dict().items():
+        assert torch.equal(ours.state_dict()[name].float(), parameter.float()), name
 
 
 def test_rl_sees_one_window_on_both_sides(rl):

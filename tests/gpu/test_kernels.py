@@ -11,7 +11,8 @@ import tiny
 import torch
 
 from swarr_verl import attention
-from swarr_verl.window import WindowSpec, apply_window
+from swarr_verl.families import apply_window
+from swarr_verl.window import WindowSpec
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 LENGTHS, WINDOW = (700, 7, 405), 64
@@ -29,7 +30,7 @@ def model(shape: str, window: int | None, attn: str, dtype: torch.dtype):
     family, head_dim, heads, kv_heads = SHAPES[shape]
     config = tiny.config(family, head_dim=head_dim, num_attention_heads=heads, num_key_value_heads=kv_heads)
     if window is not None:
-        apply_window(config, WindowSpec(window))
+        config = apply_window(config, WindowSpec(window))
     return tiny.model(config, attn=attn, dtype=dtype).cuda()
 
 

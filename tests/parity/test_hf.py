@@ -10,17 +10,33 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarr_verl.window import WindowSpec, apply_window, visible
+from swarr_verl.families import FAMILIES, apply_window
+from swarr_verl.window import WindowSpec, visible
 
-FAMILIES = ("qwen2", "qwen3", "mistral")
 LENGTH = 96
+HYBRIDS = [
+    (family, layers)
+    for family, it in FAMILIES.items()
+    if it.per_layer or it.hybrid_twin
+    for layers in ("full_every:2", (0,))
+]
 
 
-def windowed(family: str, window: int | None, attn: str = "eager", dtype=torch.float64):
-    config = tiny.config(family)
-    if window is not None:
-        apply_window(config, WindowSpec(window))
-    return tiny.model(config, attn=attn, dtype=dtype)
+def windowed(family: str, window: int | None, attn: str = "eager", dtype=torch.float64, layers="all"):
+    """The family's dense weights in the model that `apply_window` asks for."""
+    dense = tiny.model(tiny.config(family), attn=attn, dtype=dtype)
+    if window is None:
+        return dense
+    config = apply_window(tiny.config(family), WindowSpec(window, layers))
+    model = tiny.model(config, attn=attn, dtype=dtype)
+    model.load_state_dict(dense.state_dict())
+    return model
+
+
+def record(record_property, family: str, pattern: str) -> None:
+    """For the table in examples/window."""
+    for name, value in (("family", family), ("side", "transformers"), ("pattern", pattern)):
+        record_property(name, value)
 
 
 def tokens(rows: int, length: int, seed: int = 1) -> torch.Tensor:
@@ -36,23 +52,39 @@ def run(model, ids, **kwargs):
     return logits.detach().double(), grad.double()
 
 
-def definition(family: str, ids: torch.Tensor, window: int | None):
-    """The dense model in fp64 with the mask of `window.visible`, given explicitly."""
-    mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1], dtype=torch.float64)
-    mask.masked_fill_(~visible(ids.shape[1], ids.shape[1], window), torch.finfo(torch.float64).min)
-    return run(windowed(family, None), ids, attention_mask=mask)
+def definition(family: str, ids: torch.Tensor, window: int, layers="all"):
+    """The dense model in fp64 whose every layer gets the mask of `window.visible`, given explicitly."""
+    dense = windowed(family, None)
+    for layer, width in zip(dense.model.layers, WindowSpec(window, layers).windows(3), strict=True):
+        mask = torch.zeros(1, 1, ids.shape[1], ids.shape[1], dtype=torch.float64)
+        mask.masked_fill_(~visible(ids.shape[1], ids.shape[1], width), torch.finfo(torch.float64).min)
+        layer.register_forward_pre_hook(
+            lambda _, args, kwargs, mask=mask: (args, {**kwargs, "attention_mask": mask}), with_kwargs=True
+        )
+    return run(dense, ids)
 
 
 @pytest.mark.parametrize("window", [1, 5, 16, LENGTH - 1, LENGTH, LENGTH + 1])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_hf_eager_is_the_definition(family, window):
+def test_hf_eager_is_the_definition(family, window, record_property):
+    record(record_property, family, "all")
     ids = tokens(2, LENGTH)
     for ours, oracle in zip(run(windowed(family, window), ids), definition(family, ids, window), strict=True):
         torch.testing.assert_close(ours, oracle, atol=1e-10, rtol=1e-10)
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.sampled_from(FAMILIES), st.integers(1, 70), st.integers(1, 130))
+@pytest.mark.parametrize(("family", "layers"), HYBRIDS)
+def test_hf_hybrid_is_the_definition(family, layers, record_property):
+    record(record_property, family, "hybrid")
+    ids = tokens(2, LENGTH)
+    found = run(windowed(family, 16, layers=layers), ids)
+    for ours, oracle in zip(found, definition(family, ids, 16, layers), strict=True):
+        torch.testing.assert_close(ours, oracle, atol=1e-10, rtol=1e-10)
+    assert (run(windowed(family, 16), ids)[0] - found[0]).abs().max() > 1e-3, "control: all layers sliding"
+
+
+@settings(max_examples=24, deadline=None)
+@given(st.sampled_from(sorted(FAMILIES)), st.integers(1, 70), st.integers(1, 130))
 def test_hf_eager_is_the_definition_over_shapes(family, window, length):
     ids = tokens(1, length, seed=length)
     ours, _ = run(windowed(family, window), ids)
@@ -90,7 +122,8 @@ def test_sdpa_within_twice_eagers_own_error(family, dtype):
 
 @pytest.mark.parametrize("attn", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_are_separate_rows(family, attn):
+def test_packed_rows_are_separate_rows(family, attn, record_property):
+    record(record_property, family, "all")
     lengths = (40, 3, 53)
     ids = tokens(1, sum(lengths))
     positions = torch.cat([torch.arange(n) for n in lengths])[None]
@@ -102,7 +135,8 @@ def test_packed_rows_are_separate_rows(family, attn):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_left_padded_rows_are_unpadded_rows(family):
+def test_left_padded_rows_are_unpadded_rows(family, record_property):
+    record(record_property, family, "all")
     ids = tokens(2, LENGTH)
     mask = torch.ones_like(ids)
     mask[0, :30] = 0

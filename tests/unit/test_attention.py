@@ -11,8 +11,9 @@ from transformers import modeling_flash_attention_utils as upstream
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from swarr_verl import attention, doctor
+from swarr_verl.families import apply_window
 from swarr_verl.model import SwarrModelConfig, _AssertWindows
-from swarr_verl.window import WindowError, WindowSpec, apply_window, visible
+from swarr_verl.window import WindowError, WindowSpec, visible
 
 HOPPER, AMPERE, TURING = (9, 0), (8, 0), (7, 5)
 
@@ -182,7 +183,7 @@ def both(family: str, window: int | None):
     for kernel in ("torch_varlen", "sdpa"):
         config = tiny.config(family)  # one each: a model's kernel is written into its config
         if window is not None:
-            apply_window(config, WindowSpec(window))
+            config = apply_window(config, WindowSpec(window))
         models.append(tiny.model(config, attn=kernel))
     assert [model.config._attn_implementation for model in models] == ["torch_varlen", "sdpa"]
     return models

@@ -6,8 +6,9 @@ import pickle
 import pytest
 from verl.workers.engine import EngineRegistry
 
+from swarr_verl.families import config_windows
 from swarr_verl.model import SwarrEngineWithLMHead, SwarrEngineWithValueHead, SwarrModelConfig
-from swarr_verl.window import WindowError, config_windows
+from swarr_verl.window import WindowError
 
 SDPA = {"attn_implementation": "sdpa"}
 

@@ -15,9 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import tiny
 from packaging.requirements import Requirement
 
+from swarr_verl.families import apply_window
 from swarr_verl.patching import source_of
+from swarr_verl.window import WindowSpec
 
 PATCHES = Path(__file__).parents[2] / "patches"
 DIFFS = sorted(PATCHES.glob("*/*.patch"))
@@ -182,6 +185,19 @@ def test_verl_0008_pins_the_reference_policy_without_an_accelerator():
     if not torch.accelerator.is_available():
         with pytest.raises(RuntimeError, match="Cannot access accelerator"):
             torch.ones(1).pin_memory()
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "mistral"])
+def test_verl_0009_counts_a_window_as_full_attention(family):
+    from verl.utils.flops_counter import ESTIMATE_FUNC
+
+    def estimate(window: int | None) -> float:
+        hf_config = tiny.config(family)
+        if window is not None:
+            hf_config = apply_window(hf_config, WindowSpec(window))
+        return inspect.unwrap(ESTIMATE_FUNC[family])(hf_config, 1000, [1000], 1.0)
+
+    assert estimate(8) == estimate(None)
 
 
 def critic(checkpoint, kernel="sdpa"):
