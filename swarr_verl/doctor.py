@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 REQUIRED = {  # distribution: supported versions; pyproject.toml says the same
@@ -152,15 +151,13 @@ def check_accelerator() -> str:
 
 
 def check_kernels() -> str:
-    """The attention kernels that honour a window here (names as in transformers, or the module)."""
-    from transformers.utils import is_flash_attn_2_available
-
-    found = {
-        "flash_attention_2": is_flash_attn_2_available(),
-        "flash_attn.cute (flash-attn-4)": find_spec("flash_attn") and find_spec("flash_attn.cute"),
-        "torch.nn.attention.varlen": find_spec("torch.nn.attention.varlen"),
-    }
-    return ", ".join([name for name, available in found.items() if available] + ["sdpa", "eager"])
+    """The attention kernels that honour a window here, the one that a run takes first."""
+    attention = importlib.import_module("swarr_verl.attention")
+    try:
+        first = attention.choose()
+    except ValueError as error:  # WindowError
+        raise Miss("none for long rows", str(error)) from None
+    return ", ".join([first, *(name for name in attention.available() if name != first)])
 
 
 ROWS: dict[str, Callable[[], str]] = {

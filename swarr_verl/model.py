@@ -8,19 +8,21 @@ and every engine (actor, reference, critic, SFT, rollout server) reads `hf_confi
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from transformers.utils import is_flash_attn_2_available
+from transformers import AutoModelForTokenClassification
 from verl.utils.device import get_device_name, get_vendor
 from verl.workers.config import HFModelConfig
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
-from swarr_verl import flops  # noqa: F401  (counts the window in verl's FLOPs)
+from swarr_verl import attention, flops  # noqa: F401  (flops counts the window in verl's FLOPs)
 from swarr_verl.families import apply_window, module_windows
+from swarr_verl.patching import Patch, applied
 from swarr_verl.window import WindowError, WindowSpec, describe
 
 _WINDOW_KEYS = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
@@ -72,27 +74,51 @@ class SwarrModelConfig(HFModelConfig):
             raise WindowError(f"swarr.window: the built model applies {describe(found)}, not {describe(wanted)}.")
 
     def _check_kernel(self) -> None:
-        kernel = self.override_config.get("attn_implementation", "flash_attention_2")
-        if kernel == "flash_attention_2" and not is_flash_attn_2_available():
-            raise WindowError(
-                "model.override_config.attn_implementation=flash_attention_2, but flash-attn is not usable here: "
-                "install flash-attn on a machine with a GPU, or set +model.override_config.attn_implementation=sdpa "
-                "(actor_rollout_ref.model... in RL)."
-            )
-        if kernel not in ("flash_attention_2", "sdpa", "eager"):
-            raise WindowError(
-                f"model.override_config.attn_implementation={kernel}: only flash_attention_2, sdpa and eager are "
-                "known to honour the window."
-            )
+        """Early, where one is named; the choice is made where a model is built, as other processes may lack a GPU."""
+        if kernel := self.override_config.get("attn_implementation"):
+            attention.check(kernel)
+
+
+def _kernel_of_the_config(original: Callable) -> Callable:
+    def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
+        if model_config._attn_implementation == "flash_attention_2":
+            return original(local_path, torch_dtype, model_config, trust_remote_code)
+        return AutoModelForTokenClassification.from_pretrained(
+            local_path, dtype=torch_dtype, config=model_config, trust_remote_code=trust_remote_code
+        )
+
+    return load_valuehead_model
+
+
+# verl builds a critic with flash_attention_2, whatever its config says (utils/model.py:649).
+CRITIC_KERNEL = Patch(
+    name="critic_kernel",
+    requirement="verl>=0.9.1,<0.10",
+    target="verl.utils.model:load_valuehead_model",
+    sha256="d7528f4ff909c7c31e6485e97756fd076f2cddd7004a0feab8ff89be2a14fa17",
+    wrap=_kernel_of_the_config,
+)
 
 
 class _AssertWindows:
-    """Mixin of an FSDP engine: the module that verl built must apply the window in every layer."""
+    """Mixin of an FSDP engine: chooses the kernel; the module that verl built must have it, and the window."""
+
+    _patches: tuple[Patch, ...] = ()
 
     def _build_module(self) -> nn.Module:
-        module = super()._build_module()  # type: ignore[misc]
-        if isinstance(self.model_config, SwarrModelConfig):  # type: ignore[attr-defined]
-            self.model_config.assert_windows(module)  # type: ignore[attr-defined]
+        config = self.model_config  # type: ignore[attr-defined]
+        if not isinstance(config, SwarrModelConfig):
+            return super()._build_module()  # type: ignore[misc]
+        asked = config.override_config.get("attn_implementation")
+        kernel = attention.choose(asked, self.ulysses_sequence_parallel_size)  # type: ignore[attr-defined]
+        config.hf_config._attn_implementation = kernel
+        with applied(*self._patches):
+            module = super()._build_module()  # type: ignore[misc]
+        config.assert_windows(module)
+        if module.config._attn_implementation != kernel:
+            raise WindowError(f"{attention.KEY}: {kernel}, but verl built {module.config._attn_implementation}.")
+        if self.rank == 0:  # type: ignore[attr-defined]
+            attention.announce(kernel)
         return module
 
 
@@ -112,3 +138,5 @@ class SwarrEngineWithLMHead(_AssertWindows, FSDPEngineWithLMHead):
 @EngineRegistry.register(model_type="value_model", **_HERE)
 class SwarrEngineWithValueHead(_AssertWindows, FSDPEngineWithValueHead):
     """verl's engine of the critic, plus the assertion."""
+
+    _patches = (CRITIC_KERNEL,)

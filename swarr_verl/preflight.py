@@ -81,6 +81,7 @@ def _check_sft(config: DictConfig) -> None:
     if config.data.val_files:
         _check_files(config.data.val_files, "data.val_files", [config.data.messages_key])
     _check_model(config.model, "model")
+    _check_ulysses(config.model, config.engine)
 
 
 def _check_rl(config: DictConfig) -> None:
@@ -97,8 +98,10 @@ def _check_rl(config: DictConfig) -> None:
     _check_files(config.data.train_files, "data.train_files", columns)
     _check_files(config.data.val_files, "data.val_files", columns)
     _check_model(config.actor_rollout_ref.model, "actor_rollout_ref.model")
+    _check_ulysses(config.actor_rollout_ref.model, actor, actor.fsdp_config, config.actor_rollout_ref.ref)
     if config.algorithm.adv_estimator == "gae":
         _check_model(config.critic.model, "critic.model")
+        _check_ulysses(config.critic.model, config.critic, config.critic.fsdp)
 
 
 def _check_rollout(rollout: DictConfig) -> None:
@@ -174,6 +177,16 @@ def _check_model(model: DictConfig, key: str) -> None:
         if isinstance(error.__cause__, WindowError):
             raise error.__cause__ from None
         raise PreflightError(f"{key}: verl cannot build the model config: {error}") from error
+
+
+def _check_ulysses(model: DictConfig, *engines: DictConfig) -> None:
+    """A kernel asked for by name; an automatic choice speaks on the GPUs, where the model is built."""
+    from swarr_verl import attention
+
+    kernel = (model.get("override_config") or {}).get("attn_implementation")
+    for engine in engines:
+        if kernel is not None:
+            attention.check(kernel, engine.get("ulysses_sequence_parallel_size", 1))
 
 
 def _check_wrapper(model: DictConfig, key: str) -> None:

@@ -18,8 +18,9 @@ import pytest
 import tiny
 from packaging.requirements import Requirement
 
+from swarr_verl.families import apply_window
 from swarr_verl.patching import source_of
-from swarr_verl.window import WindowSpec, apply_window
+from swarr_verl.window import WindowSpec
 
 PATCHES = Path(__file__).parents[2] / "patches"
 DIFFS = sorted(PATCHES.glob("*/*.patch"))
@@ -193,10 +194,44 @@ def test_verl_0009_counts_a_window_as_full_attention(family):
     def estimate(window: int | None) -> float:
         hf_config = tiny.config(family)
         if window is not None:
-            apply_window(hf_config, WindowSpec(window))
+            hf_config = apply_window(hf_config, WindowSpec(window))
         return inspect.unwrap(ESTIMATE_FUNC[family])(hf_config, 1000, [1000], 1.0)
 
     assert estimate(8) == estimate(None)
+
+
+def critic(checkpoint, kernel="sdpa"):
+    """A value model, made by verl as its engine makes it (fsdp/transformer_impl.py:291)."""
+    import torch
+    from transformers import AutoConfig
+    from verl.utils import model
+
+    config = AutoConfig.from_pretrained(checkpoint, attn_implementation=kernel, num_labels=1)
+    return model.load_valuehead_model(str(checkpoint), torch.float32, config, False)
+
+
+def test_verl_0010_overrides_the_kernel_of_a_critic():
+    source = source_of("verl.utils.model:load_valuehead_model")
+    assert source.count('attn_implementation="flash_attention_2"') == 2
+
+
+def test_verl_0010_no_critic_without_flash_attn(checkpoint):
+    from transformers.utils import is_flash_attn_2_available
+
+    if is_flash_attn_2_available():
+        pytest.skip("flash-attn is installed")
+    with pytest.raises(RuntimeError, match="not a value head model"):
+        critic(checkpoint)
+
+
+def test_verl_0010_a_critic_with_the_kernel_of_its_config(checkpoint):
+    from swarr_verl.model import CRITIC_KERNEL
+    from swarr_verl.patching import applied
+
+    with applied(CRITIC_KERNEL):
+        model = critic(checkpoint)
+    assert type(model).__name__ == "Qwen2ForTokenClassification"
+    assert model.config._attn_implementation == "sdpa"
 
 
 def cpu_vllm() -> None:

@@ -46,6 +46,12 @@ BAD = [
     ),
     ("sft", ["model.override_config.attn_implementation=flash_attention_2"], r"flash-attn is not usable.*sdpa"),
     ("sft", ["model.override_config.attn_implementation=flex_attention"], r"attn_implementation=flex_attention"),
+    ("sft", ["engine.ulysses_sequence_parallel_size=2"], r"ulysses_sequence_parallel_size=2 with .*=sdpa.*=1"),
+    (
+        "rl",
+        ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"],
+        r"ulysses_sequence_parallel_size=2 with .*=sdpa.*Install flash-attn-4",
+    ),
     ("sft", ["+model.override_config.sliding_window=9"], r"override_config\.sliding_window.*set swarr\.window"),
     ("sft", ["model.path=/nowhere"], r"model\.path=/nowhere.*config\.json"),
     ("sft", ["data.train_files=/nowhere.parquet"], r"data\.train_files: /nowhere.parquet does not exist"),
