@@ -46,8 +46,9 @@ from vllm import LLM, SamplingParams
 if __name__ == "__main__":
     path, prompts, new, options = json.loads(sys.stdin.read())
     llm = LLM(path, dtype="float32", enforce_eager=True, max_model_len=256, max_num_seqs=4, block_size=16,
-              max_num_batched_tokens=64, disable_log_stats=True, gpu_memory_utilization=0.1, kv_cache_memory_bytes=1 << 28,
-              worker_extension_cls="swarr_verl.rollout_worker.SwarrWorkerExtension", **options)
+              max_num_batched_tokens=64, disable_log_stats=True, gpu_memory_utilization=0.1,
+              kv_cache_memory_bytes=1 << 28, **options,
+              worker_extension_cls="swarr_verl.rollout_worker.SwarrWorkerExtension")
     windows = {layer: found for layer, found in llm.collective_rpc("swarr_windows")[0]}
     # No min_tokens: with it vLLM masks EOS, ignore_eos or not, and a plain argmax does not.
     sampling = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False)

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# For a GPU machine without a network that takes at most 64 MiB a call. From the checkout's root:
+#   stage KIT            here: .lease/kernels0 and .lease/kernels1 from KIT/core, KIT/fa4 and KIT/install.sh
+#   install              there, once with each folder: unpack it into $SITE
+#   tests                there: tests/gpu, and beside it vLLM parity in fp32; logs -> $OUT
+#   bench [COMMIT]       there: bench.py and plot.py -> $OUT
+set -euo pipefail
+export SITE=${SITE:-/tmp/site}
+py=${PYTHON:-python3}
+if [ -e "$SITE/env.sh" ]; then . "$SITE/env.sh"; fi
+
+stage() {
+  mkdir -p .lease
+  rm -rf .lease/kernels?
+  cp -r "$1/core" .lease/kernels0
+  cp -r "$1/fa4" .lease/kernels1
+  chmod -R u+w .lease/kernels?
+  for dir in .lease/kernels?; do cp "$1/install.sh" "$dir/"; done
+  "$py" -m hatchling build -t wheel -d .lease/kernels0 2>&1 | tail -n 1
+  du -s --block-size=1MiB .lease/kernels?
+}
+
+install() {
+  for dir in .lease/kernels?; do
+    bash "$dir/install.sh" "$dir"
+    for wheel in "$dir"/*.whl; do [ ! -e "$wheel" ] || "$py" -m zipfile -e "$wheel" "$SITE"; done
+  done
+}
+
+tests() {
+  for shard in "qwen" "istral" "llama or phi3 or olmo"; do
+    timeout 280 "$py" -m pytest tests/parity/test_vllm.py -o addopts= -rf -k "$shard" > "$OUT/parity_${shard%% *}.log" 2>&1 &
+  done
+  timeout 280 "$py" -m pytest tests/gpu -o addopts= -rf --durations=5 > "$OUT/gpu.log" 2>&1 || true
+  tail -n 12 "$OUT/gpu.log" | cut -c1-200
+  wait || true
+  for log in "$OUT"/parity_*.log; do tail -n 8 "$log" | cut -c1-200; done
+}
+
+bench() {
+  timeout 400 "$py" examples/kernels/bench.py "$OUT/h100.json" --commit "${1:-unknown}" 2>&1 | tail -n 70
+  "$py" examples/kernels/plot.py "$OUT/h100.json" "$OUT/h100.png" || "$py" examples/kernels/plot.py "$OUT/h100.json"
+}
+
+"$@"
