@@ -46,6 +46,9 @@ NEEDS = {  # every kernel with a window, the fastest first
 }
 OLDEST = {"flash_attention_4": (9, 0), TORCH_VARLEN: (8, 0)}  # compute capability
 ULYSSES = ("flash_attention_4", "flash_attention_2")  # the path that verl patches to gather each row again
+# flash-attn-4 (4.0.0b36, cute/interface.py:1432) takes the longest row as a tensor, as transformers gives it, in layers
+# with a window only: "Expected IntTuple".
+NO_HYBRIDS = ("flash_attention_4",)
 KEY = "model.override_config.attn_implementation"
 IN_RL = "(actor_rollout_ref.model... in RL)"
 
@@ -56,23 +59,28 @@ def available() -> list[str]:
     return [name for name in NEEDS if _installed(name) and sm >= OLDEST.get(name, (0, 0))]
 
 
-def choose(asked: str | None = None, sequence_parallel: int = 1) -> str:
+def choose(asked: str | None = None, sequence_parallel: int = 1, hybrid: bool = False) -> str:
     """The kernel to build a model with: the one asked for, or else the fastest that runs here. Opens the GPU.
 
     Args:
         asked: verl's `model.override_config.attn_implementation`; None is automatic. A GPU is never given a reference
             unasked: its mask of T x T would end a run at the first long row.
         sequence_parallel: verl's `ulysses_sequence_parallel_size`.
+        hybrid: some layers keep full attention.
 
     Raises:
         WindowError: the kernel asked for has no window, does not run here or not under Ulysses; or none is left.
     """
-    found = available()
+    found = [name for name in available() if not (hybrid and name in NO_HYBRIDS)]
     fast = [name for name in found if name not in REFERENCES]
     if asked is None and torch.cuda.is_available() and not fast:
         raise WindowError(f"{KEY}: {'; '.join(filter(None, NEEDS.values()))}. For short rows set +{KEY}=sdpa {IN_RL}.")
     kernel = asked or (fast[0] if fast else "sdpa")
     check(kernel, sequence_parallel)
+    if hybrid and kernel in NO_HYBRIDS:
+        raise WindowError(
+            f"{KEY}={kernel} fails on packed rows in full layers. Leave the key out, or swarr.layers=all."
+        )
     if kernel not in found:
         raise _not_usable(kernel)
     return kernel

@@ -151,7 +151,8 @@ def measure(model: PreTrainedModel, tokens: int) -> list[dict]:
 
 def conditions(commit: str) -> dict:
     packages = ("torch", "transformers", "flash-attn", "flash-attn-4", "triton")
-    installed = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"] in packages}
+    present = {d.metadata["Name"] for d in metadata.distributions()}
+    installed = {name: metadata.version(name) for name in packages if name in present}  # what an import would find
     return {
         "device": torch.cuda.get_device_name(),
         "driver_cuda": torch.version.cuda,

@@ -29,13 +29,13 @@ install() {
 }
 
 tests() {
-  for shard in "qwen" "istral" "llama or phi3 or olmo"; do
-    timeout 280 "$py" -m pytest tests/parity/test_vllm.py -o addopts= -rf -k "$shard" > "$OUT/parity_${shard%% *}.log" 2>&1 &
-  done
+  timeout 280 "$py" -m pytest tests/parity/test_vllm.py -n 7 -o addopts= -rf ${1:+-k "$1"} > "$OUT/parity.log" 2>&1 &
   timeout 280 "$py" -m pytest tests/gpu -o addopts= -rf --durations=5 > "$OUT/gpu.log" 2>&1 || true
   tail -n 12 "$OUT/gpu.log" | cut -c1-200
   wait || true
-  for log in "$OUT"/parity_*.log; do tail -n 8 "$log" | cut -c1-200; done
+  grep '^E  ' "$OUT/parity.log" | cut -c1-300 | head -n 30 || true
+  tail -n 16 "$OUT/parity.log" | cut -c1-200
+  pkill -f generate.py || true  # what a timeout left on the GPU
 }
 
 bench() {

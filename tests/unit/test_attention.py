@@ -88,6 +88,13 @@ def test_what_cannot_be_had_is_refused_by_key_and_remedy(monkeypatch, here, aske
         attention.choose(asked)
 
 
+def test_a_hybrid_is_not_given_flash_attention_4(monkeypatch):
+    machine(monkeypatch, sm=HOPPER, fa4=True, fa2=True)
+    assert attention.choose(hybrid=True) == "flash_attention_2"
+    with pytest.raises(WindowError, match=r"flash_attention_4 fails on packed rows in full layers"):
+        attention.choose("flash_attention_4", hybrid=True)
+
+
 def test_ulysses_takes_the_kernels_that_verl_patches(monkeypatch):
     machine(monkeypatch, sm=HOPPER, fa4=True, fa2=True)
     assert attention.choose(sequence_parallel=2) == "flash_attention_4"
