@@ -39,48 +39,44 @@ except ImportError:  # torch < 2.10
 TORCH_VARLEN = "torch_varlen"
 REFERENCES = ("sdpa", "eager")
 NEEDS = {  # every kernel with a window, the fastest first
-    "flash_attention_4": "flash-attn-4 is not usable here: pip install flash-attn-4, for GPUs of sm_90 or newer",
+    "flash_attention_4": "flash-attn-4 is not usable here",
     "flash_attention_2": "flash-attn is not usable here: install it on a machine with a GPU",
     TORCH_VARLEN: "torch's own kernels are not usable here: they need torch >= 2.10 and a GPU of sm_80 or newer",
     **dict.fromkeys(REFERENCES, ""),
 }
 OLDEST = {"flash_attention_4": (9, 0), TORCH_VARLEN: (8, 0)}  # compute capability
 ULYSSES = ("flash_attention_4", "flash_attention_2")  # the path that verl patches to gather each row again
-# flash-attn-4 (4.0.0b36, cute/interface.py:1432) takes the longest row as a tensor, as transformers gives it, in layers
-# with a window only: "Expected IntTuple".
-NO_HYBRIDS = ("flash_attention_4",)
+# Right under a window, and the fastest (examples/kernels). But of the longest row's length, which transformers gives as
+# a tensor, it makes an integer only if the window is shorter (4.0.0b36, cute/interface.py:1432), and fails otherwise.
+FAULTY = {"flash_attention_4": "flash-attn-4 4.0.0b36 under transformers 5.9 fails on rows no longer than the window"}
 KEY = "model.override_config.attn_implementation"
 IN_RL = "(actor_rollout_ref.model... in RL)"
 
 
 def available() -> list[str]:
-    """The kernels that run here, the fastest first; the references run everywhere. Opens the GPU."""
+    """The kernels that run here, the fastest first, faulty ones too; the references run everywhere. Opens the GPU."""
     sm = torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
     return [name for name in NEEDS if _installed(name) and sm >= OLDEST.get(name, (0, 0))]
 
 
-def choose(asked: str | None = None, sequence_parallel: int = 1, hybrid: bool = False) -> str:
+def choose(asked: str | None = None, sequence_parallel: int = 1) -> str:
     """The kernel to build a model with: the one asked for, or else the fastest that runs here. Opens the GPU.
 
     Args:
         asked: verl's `model.override_config.attn_implementation`; None is automatic. A GPU is never given a reference
             unasked: its mask of T x T would end a run at the first long row.
         sequence_parallel: verl's `ulysses_sequence_parallel_size`.
-        hybrid: some layers keep full attention.
 
     Raises:
         WindowError: the kernel asked for has no window, does not run here or not under Ulysses; or none is left.
     """
-    found = [name for name in available() if not (hybrid and name in NO_HYBRIDS)]
+    found = [name for name in available() if name not in FAULTY]
     fast = [name for name in found if name not in REFERENCES]
     if asked is None and torch.cuda.is_available() and not fast:
-        raise WindowError(f"{KEY}: {'; '.join(filter(None, NEEDS.values()))}. For short rows set +{KEY}=sdpa {IN_RL}.")
+        needs = [need for name, need in NEEDS.items() if need and name not in FAULTY]
+        raise WindowError(f"{KEY}: {'; '.join(needs)}. For short rows set +{KEY}=sdpa {IN_RL}.")
     kernel = asked or (fast[0] if fast else "sdpa")
     check(kernel, sequence_parallel)
-    if hybrid and kernel in NO_HYBRIDS:
-        raise WindowError(
-            f"{KEY}={kernel} fails on packed rows in full layers. Leave the key out, or swarr.layers=all."
-        )
     if kernel not in found:
         raise _not_usable(kernel)
     return kernel
@@ -102,12 +98,16 @@ def check(kernel: str, sequence_parallel: int = 1) -> None:
     """
     if kernel not in NEEDS:
         raise WindowError(f"{KEY}={kernel}: only {', '.join(NEEDS)} are known to honour the window.")
+    if kernel in FAULTY:
+        raise WindowError(
+            f"{KEY}={kernel}: {FAULTY[kernel]}. Leave the key out, or set +{KEY}=flash_attention_2 {IN_RL}."
+        )
     if not _installed(kernel):
         raise _not_usable(kernel)
     if sequence_parallel > 1 and kernel not in ULYSSES:
         raise WindowError(
             f"ulysses_sequence_parallel_size={sequence_parallel} with {KEY}={kernel}: each GPU would attend to its own "
-            f"piece of a row only, as verl gathers rows for {' and '.join(ULYSSES)} alone. Install flash-attn-4 or "
+            f"piece of a row only, as verl gathers rows for {' and '.join(ULYSSES)} alone. Install "
             "flash-attn, or set ulysses_sequence_parallel_size=1."
         )
 

@@ -21,7 +21,7 @@ from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead, FSDPEngineWithValueHead
 
 from swarr_verl import attention, flops  # noqa: F401  (flops counts the window in verl's FLOPs)
-from swarr_verl.families import apply_window, config_windows, module_windows
+from swarr_verl.families import apply_window, module_windows
 from swarr_verl.patching import Patch, applied
 from swarr_verl.window import WindowError, WindowSpec, describe
 
@@ -110,8 +110,7 @@ class _AssertWindows:
         if not isinstance(config, SwarrModelConfig):
             return super()._build_module()  # type: ignore[misc]
         asked = config.override_config.get("attn_implementation")
-        parallel = self.ulysses_sequence_parallel_size  # type: ignore[attr-defined]
-        kernel = attention.choose(asked, parallel, hybrid=None in config_windows(config.hf_config))
+        kernel = attention.choose(asked, self.ulysses_sequence_parallel_size)  # type: ignore[attr-defined]
         config.hf_config._attn_implementation = kernel
         with applied(*self._patches):
             module = super()._build_module()  # type: ignore[misc]

@@ -69,7 +69,7 @@ def figure(results: dict, path: Path) -> None:
 
     colours = {kernel: f"C{i}" for i, kernel in enumerate(dict.fromkeys(row["kernel"] for row in results["rows"]))}
     styles = dict(zip(dict.fromkeys(row["window"] for row in results["rows"]), ("-", "--", ":"), strict=False))
-    fig, panels = plt.subplots(1, 2, figsize=(10, 4))
+    fig, panels = plt.subplots(1, 2, figsize=(12, 4))
     for panel, what in zip(panels, ("step", "attention"), strict=True):
         for (kernel, window), times in series(results, what).items():
             label = f"{kernel}, {'SA' if window is None else f'W={window}'}"
@@ -78,7 +78,7 @@ def figure(results: dict, path: Path) -> None:
         panel.set(xscale="log", yscale="log", xlabel="tokens in the row", ylabel="ms, forward + backward", title=what)
         panel.set_xticks(lengths, map(str, lengths))
         panel.minorticks_off()
-    panels[1].legend(fontsize=7)
+    panels[1].legend(fontsize=7, bbox_to_anchor=(1.02, 1), loc="upper left")
     fig.suptitle(f"Qwen2 0.5B's shape, bf16, {results['device']}")
     fig.tight_layout()
     fig.savefig(path, dpi=150)

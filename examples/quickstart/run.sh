@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The whole recipe on a laptop's CPU: pretrain a tiny self-attention model, convert it to a short window by SFT, adapt
-# it by GRPO with vLLM rollouts, compare. All training is verl's own. About 14 minutes on 2 cores, 8 GiB, no network
+# it by GRPO with vLLM rollouts, compare. All training is verl's own. About 12 minutes on 2 cores, 8 GiB, no network
 # once installed.
 #   bash examples/quickstart/run.sh
 # A stage whose output exists is skipped; remove WORK to begin anew. Environment: WORK, SEED.

@@ -30,9 +30,8 @@ def machine(monkeypatch, sm=None, fa4=False, fa2=False, torch_has_windows=True):
 @pytest.mark.parametrize(
     ("here", "kernel"),
     [
-        (dict(sm=HOPPER, fa4=True, fa2=True), "flash_attention_4"),
-        (dict(sm=HOPPER, fa4=True), "flash_attention_4"),
-        (dict(sm=(10, 0), fa4=True), "flash_attention_4"),
+        (dict(sm=HOPPER, fa4=True, fa2=True), "flash_attention_2"),
+        (dict(sm=HOPPER, fa4=True), "torch_varlen"),
         (dict(sm=AMPERE, fa4=True, fa2=True), "flash_attention_2"),
         (dict(sm=AMPERE, fa4=True), "torch_varlen"),
         (dict(sm=HOPPER, fa2=True), "flash_attention_2"),
@@ -50,7 +49,7 @@ def test_automatic_choice(monkeypatch, here, kernel):
 @pytest.mark.parametrize("here", [dict(sm=TURING), dict(sm=HOPPER, torch_has_windows=False)])
 def test_a_gpu_is_never_given_a_reference_unasked(monkeypatch, here):
     machine(monkeypatch, **here)
-    with pytest.raises(WindowError, match=r"flash-attn-4.*flash-attn.*torch >= 2\.10.*attn_implementation=sdpa"):
+    with pytest.raises(WindowError, match=r"flash-attn is not usable.*torch >= 2\.10.*attn_implementation=sdpa"):
         attention.choose()
     assert attention.choose("sdpa") == "sdpa"
 
@@ -67,15 +66,13 @@ def test_the_doctor_names_the_choice_first(monkeypatch):
 
 def test_what_is_asked_for_is_had(monkeypatch):
     machine(monkeypatch, sm=HOPPER, fa4=True, fa2=True)
-    for name in ("flash_attention_4", "flash_attention_2", "torch_varlen", "sdpa", "eager"):
+    for name in ("flash_attention_2", "torch_varlen", "sdpa", "eager"):
         assert attention.choose(name) == name
 
 
 @pytest.mark.parametrize(
     ("here", "asked", "message"),
     [
-        (dict(sm=AMPERE, fa4=True), "flash_attention_4", r"=flash_attention_4, but flash-attn-4.*sm_90.*sdpa"),
-        (dict(sm=HOPPER), "flash_attention_4", r".*pip install flash-attn-4"),
         (dict(sm=HOPPER), "flash_attention_2", r"=flash_attention_2, but flash-attn is not usable here.*sdpa"),
         (dict(), "torch_varlen", r"=torch_varlen, but torch's own kernels.*a GPU of sm_80"),
         (dict(sm=HOPPER), "flex_attention", r"=flex_attention: only flash_attention_4.*honour the window"),
@@ -88,22 +85,22 @@ def test_what_cannot_be_had_is_refused_by_key_and_remedy(monkeypatch, here, aske
         attention.choose(asked)
 
 
-def test_a_hybrid_is_not_given_flash_attention_4(monkeypatch):
+def test_flash_attention_4_is_refused_while_it_fails_on_short_rows(monkeypatch):
     machine(monkeypatch, sm=HOPPER, fa4=True, fa2=True)
-    assert attention.choose(hybrid=True) == "flash_attention_2"
-    with pytest.raises(WindowError, match=r"flash_attention_4 fails on packed rows in full layers"):
-        attention.choose("flash_attention_4", hybrid=True)
+    assert "flash_attention_4" in attention.available()
+    with pytest.raises(WindowError, match=r"=flash_attention_4: .*rows no longer than the window.*Leave the key out"):
+        attention.choose("flash_attention_4")
 
 
 def test_ulysses_takes_the_kernels_that_verl_patches(monkeypatch):
     machine(monkeypatch, sm=HOPPER, fa4=True, fa2=True)
-    assert attention.choose(sequence_parallel=2) == "flash_attention_4"
+    assert attention.choose(sequence_parallel=2) == "flash_attention_2"
     assert attention.choose("flash_attention_2", sequence_parallel=2) == "flash_attention_2"
     for asked in ("torch_varlen", "sdpa", "eager"):
         with pytest.raises(WindowError, match=rf"ulysses_sequence_parallel_size=2.*={asked}: each GPU.*size=1"):
             attention.choose(asked, sequence_parallel=2)
     machine(monkeypatch, sm=HOPPER)
-    with pytest.raises(WindowError, match="ulysses_sequence_parallel_size=2.*Install flash-attn-4"):
+    with pytest.raises(WindowError, match="ulysses_sequence_parallel_size=2.*Install flash-attn"):
         attention.choose(sequence_parallel=2)
 
 
@@ -151,7 +148,7 @@ def test_reading_the_config_does_not_open_the_gpu(checkpoint, monkeypatch):
     """It would fix the process's devices, which verl chooses later, and hold memory on one of them."""
     machine(monkeypatch, sm=HOPPER, fa4=True)
     monkeypatch.delattr(torch.cuda, "get_device_capability")
-    for asked in ({}, {"attn_implementation": "flash_attention_4"}, {"attn_implementation": "torch_varlen"}):
+    for asked in ({}, {"attn_implementation": "torch_varlen"}):
         assert engine(checkpoint, **asked).model_config.override_config == asked
 
 

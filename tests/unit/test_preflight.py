@@ -50,7 +50,7 @@ BAD = [
     (
         "rl",
         ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"],
-        r"ulysses_sequence_parallel_size=2 with .*=sdpa.*Install flash-attn-4",
+        r"ulysses_sequence_parallel_size=2 with .*=sdpa.*Install flash-attn",
     ),
     ("sft", ["+model.override_config.sliding_window=9"], r"override_config\.sliding_window.*set swarr\.window"),
     ("sft", ["model.path=/nowhere"], r"model\.path=/nowhere.*config\.json"),
