@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import runs
+import tiny
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -80,6 +81,28 @@ def test_rl_sees_one_window_on_both_sides(rl):
         assert metrics["response_length/min"] == 80, "responses of 5 windows"
         assert metrics[DIFF_MAX] < 1e-4, step
     assert rl.metrics[1]["actor/grad_norm"] > 0
+
+
+def test_ppo_with_a_critic_on_a_llama_hybrid(work, data):
+    """A family that is built as its twin, a layer that stays full, a value model: all from the SA checkpoint."""
+    llama = tiny.checkpoint(work / "llama", "llama")
+    overrides = [
+        "swarr.layers=full_every:3",
+        "swarr.max_probs_diff_mean=1e-4",
+        "algorithm.adv_estimator=gae",
+        f"critic.model.path={llama}",
+        "critic.ppo_micro_batch_size_per_gpu=4",
+        "trainer.total_training_steps=2",
+    ]
+    run = runs.run(work, "ppo", runs.rl(llama, data, work / "ppo", *overrides))
+    assert run.code == 0, run.output[-3000:]
+    assert "[swarr] both sides see the same window: 16 (layers 0-1), full (layer 2)" in run.output
+    assert sorted(run.metrics) == [1, 2]
+    for step, metrics in run.metrics.items():
+        assert metrics[DIFF_MAX] < 1e-4, step
+        assert metrics["critic/grad_norm"] > 0
+    saved = AutoModelForCausalLM.from_pretrained(work / "ppo" / "global_step_2" / "actor" / "huggingface")
+    assert saved.config.model_type == "ministral" and module_windows(saved) == [16, 16, None]
 
 
 def test_rl_starts_from_the_converted_checkpoint_and_the_first_guard_fires(work, sft, data):
