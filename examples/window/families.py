@@ -51,8 +51,8 @@ def table(passed: dict[str, int]) -> str:
             count = passed.get(f"{name}/{side}/{pattern}", 0)
             refused = pattern == "hybrid" and not hybrid
             cells.append("refused" if refused else f"exact ({count})" if count else "not run")
-        twins = dict.fromkeys(twin for twin in (family.uniform_twin, family.hybrid_twin) if twin)
-        lines.append(f"| {name} | {', '.join(twins) or name} | {' | '.join(cells)} | {needs(name)} |")
+        built = dict.fromkeys([family.uniform_twin or name, family.hybrid_twin or name])
+        lines.append(f"| {name} | {', '.join(built)} | {' | '.join(cells)} | {needs(name)} |")
     return "\n".join(lines) + "\n"
 
 
