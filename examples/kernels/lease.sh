@@ -29,13 +29,15 @@ install() {
 }
 
 tests() {
-  timeout 280 "$py" -m pytest tests/parity/test_vllm.py -n 7 -o addopts= -rf ${1:+-k "$1"} > "$OUT/parity.log" 2>&1 &
-  timeout 280 "$py" -m pytest tests/gpu -o addopts= -rf --durations=5 > "$OUT/gpu.log" 2>&1 || true
+  local limit=(timeout -k 10 -s INT 270)  # pytest reports on an interrupt
+  export OMP_NUM_THREADS=4
+  "${limit[@]}" "$py" -m pytest tests/parity/test_vllm.py -n 4 -o addopts= -rf > "$OUT/parity.log" 2>&1 &
+  "${limit[@]}" "$py" -m pytest tests/gpu -o addopts= -rf --durations=5 > "$OUT/gpu.log" 2>&1 || true
   tail -n 12 "$OUT/gpu.log" | cut -c1-200
   wait || true
   grep '^E  ' "$OUT/parity.log" | cut -c1-300 | head -n 30 || true
   tail -n 16 "$OUT/parity.log" | cut -c1-200
-  pkill -f generate.py || true  # what a timeout left on the GPU
+  pkill -f generate.py || true  # what an interrupt left on the GPU
 }
 
 bench() {
