@@ -141,12 +141,17 @@ def _twin(hf_config: PretrainedConfig, model_type: str) -> PretrainedConfig:
     return twin
 
 
+SCALED_ROPE = {  # families in which transformers 5.9.0 and vLLM (0.24.0) scale RoPE differently
+    "olmo3": "vLLM scales it in full layers only (olmo2.py:141), transformers in all",
+    "phi3": "transformers changes factors at a sequence's length, vLLM once, at its max_model_len",
+}
+
+
 def _check_rope(hf_config: PretrainedConfig) -> None:
-    """OLMo-3: vLLM scales RoPE in full layers only (0.24.0, olmo2.py:141), transformers 5.9.0 in all."""
-    kind = hf_config.rope_parameters.get("rope_type", "default")
-    if hf_config.model_type == "olmo3" and kind != "default":
+    kind, reason = hf_config.rope_parameters.get("rope_type", "default"), SCALED_ROPE.get(hf_config.model_type)
+    if reason and kind != "default":
         raise WindowError(
-            f"model.path: transformers and vLLM disagree about rope_type={kind!r} in the sliding layers of OLMo-3. "
+            f"model.path: rope_type={kind!r} of {hf_config.model_type} is not the same on both sides: {reason}. "
             "Choose a checkpoint without RoPE scaling."
         )
 

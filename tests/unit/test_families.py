@@ -80,10 +80,25 @@ def test_a_llama_with_biases_has_no_twin(bias):
         apply_window(tiny.config("llama", **{bias: True}), WindowSpec(7))
 
 
-def test_olmo_with_scaled_rope_is_refused():
-    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
-    with pytest.raises(WindowError, match=r"model\.path.*rope_type='linear'.*OLMo-3"):
-        apply_window(tiny.config("olmo2", rope_parameters=rope), WindowSpec(7))
+@pytest.mark.parametrize("family", ["olmo2", "olmo3", "phi3"])
+def test_rope_that_both_sides_scale_differently_is_refused(family):
+    config = tiny.config(family)
+    config.rope_parameters = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
+    with pytest.raises(WindowError, match=r"model\.path: rope_type='linear' of (olmo3|phi3) is not the same"):
+        apply_window(config, WindowSpec(7))
+
+
+@pytest.mark.parametrize("layers", ["all", (0,)])
+def test_a_llamas_rope_scaling_is_its_twins(layers):
+    """Llama 3.x."""
+    rope = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, rope_theta=5e5)
+    dense = tiny.config("llama", rope_parameters={**rope, "original_max_position_embeddings": 16})
+    twin = apply_window(dense, WindowSpec(40, layers))
+    assert twin.rope_parameters == dense.rope_parameters
+    ids = torch.arange(3, 40)[None]  # shorter than the window: the same function
+    assert torch.equal(tiny.model(twin)(ids).logits, tiny.model(dense)(ids).logits)
+    control = tiny.config("llama", rope_parameters=dict(rope_type="default", rope_theta=5e5))
+    assert not torch.equal(tiny.model(control)(ids).logits, tiny.model(dense)(ids).logits)
 
 
 def test_unsupported_family_is_refused_by_name():
