@@ -7,9 +7,9 @@ sides, so that the second guard must find it.
 
 import os
 
-from swarr_verl import verify, window
+from swarr_verl import families, verify
 
-_window_keys = window.window_keys
+_window_keys = families.window_keys
 
 
 def _one_less(hf_config):
@@ -17,6 +17,6 @@ def _one_less(hf_config):
     return {**keys, "sliding_window": keys["sliding_window"] - 1}
 
 
-window.window_keys = _one_less
+families.window_keys = _one_less
 if os.environ["SABOTAGE"] == "silent":
     verify.compare = lambda trainer, engine: "[sabotage] sides not compared"
