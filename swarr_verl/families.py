@@ -44,6 +44,11 @@ class Family:
     hybrid_twin: str | None = None
     hybrid_vllm: str | None = None
 
+    @property
+    def has_hybrids(self) -> bool:
+        """Whether some of its layers may keep full attention."""
+        return self.per_layer or self.hybrid_twin is not None
+
 
 FAMILIES = {
     "qwen2": Family(per_layer=True, qwen_keys=True, hybrid_vllm="SwarrQwen2ForCausalLM"),
@@ -103,13 +108,13 @@ def apply_window(hf_config: PretrainedConfig, spec: WindowSpec) -> PretrainedCon
             "checkpoint's own, or start from the checkpoint it was converted from."
         )
     hybrid = None in wanted
-    twin = family.hybrid_twin if hybrid else family.uniform_twin
-    windowed = deepcopy(hf_config) if twin is None else _twin(hf_config, twin)
-    family = FAMILIES[windowed.model_type]
-    if hybrid and not family.per_layer:
+    if hybrid and not family.has_hybrids:
         raise WindowError(
             f"swarr.layers={spec.layers}: {hf_config.model_type} has one window for all layers. Use swarr.layers=all."
         )
+    twin = family.hybrid_twin if hybrid else family.uniform_twin
+    windowed = deepcopy(hf_config) if twin is None else _twin(hf_config, twin)
+    family = FAMILIES[windowed.model_type]
     _check_rope(windowed)
     windowed.sliding_window = spec.window
     if family.qwen_keys:

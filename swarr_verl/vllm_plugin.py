@@ -21,8 +21,9 @@ def register() -> None:
     """
     from vllm import ModelRegistry
 
+    known = ModelRegistry.get_supported_archs()
     for name, where in ARCHITECTURES.items():
-        if name not in ModelRegistry.get_supported_archs():
+        if name not in known:
             ModelRegistry.register_model(name, where)
     if os.environ.get("VERL_PLATFORM", "").strip().lower() != "cpu":
         return

@@ -45,11 +45,10 @@ def table(passed: dict[str, int]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for name, family in FAMILIES.items():
-        hybrid = family.per_layer or family.hybrid_twin
         cells = []
         for side, pattern in COLUMNS:
             count = passed.get(f"{name}/{side}/{pattern}", 0)
-            refused = pattern == "hybrid" and not hybrid
+            refused = pattern == "hybrid" and not family.has_hybrids
             cells.append("refused" if refused else f"exact ({count})" if count else "not run")
         built = dict.fromkeys([family.uniform_twin or name, family.hybrid_twin or name])
         lines.append(f"| {name} | {', '.join(built)} | {' | '.join(cells)} | {needs(name)} |")
@@ -61,10 +60,9 @@ def needs(name: str) -> str:
     family = FAMILIES[name]
     if family.hybrid_vllm:
         return "this plugin and an override"
-    twin = family.hybrid_twin or name
-    if not FAMILIES[twin].per_layer:
+    if not family.has_hybrids:
         return "refused"
-    return "this plugin" if twin == "ministral" else "stock vLLM"
+    return "this plugin" if (family.hybrid_twin or name) == "ministral" else "stock vLLM"
 
 
 def write(passed: dict[str, int]) -> None:

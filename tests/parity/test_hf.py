@@ -14,12 +14,7 @@ from swarr_verl.families import FAMILIES, apply_window
 from swarr_verl.window import WindowSpec, visible
 
 LENGTH = 96
-HYBRIDS = [
-    (family, layers)
-    for family, it in FAMILIES.items()
-    if it.per_layer or it.hybrid_twin
-    for layers in ("full_every:2", (0,))
-]
+HYBRIDS = [(family, layers) for family, it in FAMILIES.items() if it.has_hybrids for layers in ("full_every:2", (0,))]
 
 
 def windowed(family: str, window: int | None, attn: str = "eager", dtype=torch.float64, layers="all"):

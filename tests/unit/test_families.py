@@ -13,10 +13,7 @@ from swarr_verl.window import WindowError, WindowSpec
 
 PATTERNS = {"all": [7, 7, 7, 7], "full_every:2": [7, None, 7, None], (0,): [None, 7, 7, 7]}
 CASES = [
-    (family, layers)
-    for family, it in FAMILIES.items()
-    for layers in PATTERNS
-    if layers == "all" or it.per_layer or it.hybrid_twin
+    (family, layers) for family, it in FAMILIES.items() for layers in PATTERNS if layers == "all" or it.has_hybrids
 ]
 
 
