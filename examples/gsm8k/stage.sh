@@ -11,10 +11,6 @@ set -euo pipefail
 [ $# = 4 ] || { sed -n 3,9p "$0"; exit 2; }
 kit=$1 models=$2 parts=$3 data=$4
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-exclude=$(git rev-parse --git-path info/exclude)
-mkdir -p "$(dirname "$exclude")"
-grep -qxs '/.lease/' "$exclude" || echo '/.lease/' >> "$exclude"
-
 core=.lease/core
 rm -rf .lease
 mkdir -p $core

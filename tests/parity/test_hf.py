@@ -28,12 +28,6 @@ def windowed(family: str, window: int | None, attn: str = "eager", dtype=torch.f
     return model
 
 
-def record(record_property, family: str, pattern: str) -> None:
-    """For the table in examples/window."""
-    for name, value in (("family", family), ("side", "transformers"), ("pattern", pattern)):
-        record_property(name, value)
-
-
 def tokens(rows: int, length: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(3, 128, (rows, length), generator=torch.Generator().manual_seed(seed))
 
@@ -61,16 +55,16 @@ def definition(family: str, ids: torch.Tensor, window: int, layers="all"):
 
 @pytest.mark.parametrize("window", [1, 5, 16, LENGTH - 1, LENGTH, LENGTH + 1])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_hf_eager_is_the_definition(family, window, record_property):
-    record(record_property, family, "all")
+def test_hf_eager_is_the_definition(family, window, record):
+    record(family, "transformers", "all")
     ids = tokens(2, LENGTH)
     for ours, oracle in zip(run(windowed(family, window), ids), definition(family, ids, window), strict=True):
         torch.testing.assert_close(ours, oracle, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize(("family", "layers"), HYBRIDS)
-def test_hf_hybrid_is_the_definition(family, layers, record_property):
-    record(record_property, family, "hybrid")
+def test_hf_hybrid_is_the_definition(family, layers, record):
+    record(family, "transformers", layers)
     ids = tokens(2, LENGTH)
     found = run(windowed(family, 16, layers=layers), ids)
     for ours, oracle in zip(found, definition(family, ids, 16, layers), strict=True):
@@ -117,8 +111,8 @@ def test_sdpa_within_twice_eagers_own_error(family, dtype):
 
 @pytest.mark.parametrize("attn", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_are_separate_rows(family, attn, record_property):
-    record(record_property, family, "all")
+def test_packed_rows_are_separate_rows(family, attn, record):
+    record(family, "transformers", "all")
     lengths = (40, 3, 53)
     ids = tokens(1, sum(lengths))
     positions = torch.cat([torch.arange(n) for n in lengths])[None]
@@ -130,8 +124,8 @@ def test_packed_rows_are_separate_rows(family, attn, record_property):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_left_padded_rows_are_unpadded_rows(family, record_property):
-    record(record_property, family, "all")
+def test_left_padded_rows_are_unpadded_rows(family, record):
+    record(family, "transformers", "all")
     ids = tokens(2, LENGTH)
     mask = torch.ones_like(ids)
     mask[0, :30] = 0

@@ -88,9 +88,8 @@ def eager(path: Path, config):
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("family", "layers", "loaded", "prefix_caching"), CASES)
-def test_vllm_is_transformers_token_for_token(family, layers, loaded, prefix_caching, tmp_path, record_property):
-    for name, value in (("family", family), ("side", "vLLM"), ("pattern", "all" if layers == "all" else "hybrid")):
-        record_property(name, value)  # for the table in examples/window
+def test_vllm_is_transformers_token_for_token(family, layers, loaded, prefix_caching, tmp_path, record):
+    record(family, "vLLM", layers)
     dense, converted = tiny.checkpoint(tmp_path / "sa", family, layers=4), tmp_path / "converted"
     convert(str(dense), converted, WindowSpec(WINDOW, layers))
     config = AutoConfig.from_pretrained(converted)
