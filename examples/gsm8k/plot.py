@@ -6,8 +6,10 @@ run and gsm8k_wW.png. Runs again from results.json and the csv files alone.
 """
 
 import csv
+import gzip
 import json
 import math
+import statistics
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,6 +81,20 @@ def table(rows: dict[str, dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def paired(results: Path, first: str, second: str) -> str:
+    """What the second model gains on the first, over the same problems, from the evaluations of each problem."""
+    files = [results / f"eval_{name}.jsonl.gz" for name in (first, second)]
+    if not all(file.exists() for file in files):
+        return ""
+    answers = [[json.loads(line)["acc"] for line in gzip.decompress(file.read_bytes()).splitlines()] for file in files]
+    gains = [b - a for a, b in zip(*answers, strict=True)]
+    error = statistics.stdev(gains) / math.sqrt(len(gains))
+    counts = f"{sum(gain > 0 for gain in gains)} problems gained, {sum(gain < 0 for gain in gains)} lost"
+    return (
+        f"{ROWS[second]} against {ROWS[first]}: {100 * statistics.mean(gains):+.1f}, s.e. {100 * error:.1f}; {counts}\n"
+    )
+
+
 def figure(rows: dict[str, dict], log: Path, out: Path) -> None:
     import matplotlib
 
@@ -110,8 +126,9 @@ def main() -> None:
     rows = read_rows(results)
     for log in results.glob("*.jsonl"):
         to_csv(log)
-    (results / "table.md").write_text(table(rows))
-    print(table(rows), end="")
+    text = table(rows) + "\n" + paired(results, "sft", "rl")
+    (results / "table.md").write_text(text)
+    print(text, end="")
     log = results / "grpo.csv"
     if not log.exists() or find_spec("matplotlib") is None:
         print("no figure: no grpo.csv, or matplotlib is not installed")
