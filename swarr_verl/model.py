@@ -111,6 +111,7 @@ class _AssertWindows:
             return super()._build_module()  # type: ignore[misc]
         asked = config.override_config.get("attn_implementation")
         kernel = attention.choose(asked, self.ulysses_sequence_parallel_size)  # type: ignore[attr-defined]
+        attention.activate(kernel)
         config.hf_config._attn_implementation = kernel
         with applied(*self._patches):
             module = super()._build_module()  # type: ignore[misc]

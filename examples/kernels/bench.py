@@ -191,6 +191,7 @@ def main() -> None:
         torch.manual_seed(0)
         model = build(window)
         for kernel in kernels:
+            attention.activate(kernel)
             model.set_attn_implementation(kernel)
             for tokens in TOKENS if kernel != "sdpa" else [n for n in TOKENS if n <= MASKED_TOKENS]:
                 cell = {"kernel": kernel, "window": window, "tokens": tokens}
