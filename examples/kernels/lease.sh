@@ -3,7 +3,8 @@
 # For a GPU machine without a network that takes at most 64 MiB a call. From the checkout's root:
 #   stage KIT            here: .lease/kernels0 and .lease/kernels1 from KIT/core, KIT/fa4 and KIT/install.sh
 #   install              there, once with each folder: unpack it into $SITE
-#   tests                there: tests/gpu, and beside it vLLM parity in fp32; logs -> $OUT
+#   tests                there: the kernels' tests, and beside them vLLM parity in bf16; logs -> $OUT
+#   verl                 there: verl's trainers and vLLM on all GPUs (two, if possible); log -> $OUT
 #   bench [COMMIT]       there: bench.py and plot.py -> $OUT
 set -euo pipefail
 export SITE=${SITE:-/tmp/site}
@@ -28,16 +29,24 @@ install() {
   done
 }
 
+# pytest reports on an interrupt; its messages are lost if it is killed
+limit=(timeout -k 10 -s INT)
+
 tests() {
-  local limit=(timeout -k 10 -s INT 270)  # pytest reports on an interrupt
-  export OMP_NUM_THREADS=4
-  "${limit[@]}" "$py" -m pytest tests/parity/test_vllm.py -n 4 -o addopts= -rf > "$OUT/parity.log" 2>&1 &
-  "${limit[@]}" "$py" -m pytest tests/gpu -o addopts= -rf --durations=5 > "$OUT/gpu.log" 2>&1 || true
+  export OMP_NUM_THREADS=6
+  "${limit[@]}" 400 "$py" -m pytest tests/parity/test_vllm.py -o addopts= -rf --durations=3 --junitxml="$OUT/parity.xml" \
+    > "$OUT/parity.log" 2>&1 &
+  "${limit[@]}" 400 "$py" -m pytest tests/gpu/test_kernels.py -o addopts= -rf --durations=3 > "$OUT/gpu.log" 2>&1 || true
   tail -n 12 "$OUT/gpu.log" | cut -c1-200
   wait || true
-  grep '^E  ' "$OUT/parity.log" | cut -c1-300 | head -n 30 || true
+  grep '^E  ' "$OUT/parity.log" | cut -c1-300 | head -n 40 || true
   tail -n 16 "$OUT/parity.log" | cut -c1-200
-  pkill -f generate.py || true  # what an interrupt left on the GPU
+}
+
+verl() {
+  export RAY_prestart_worker_first_driver=0 RAY_enable_worker_prestart=0 OMP_NUM_THREADS=1
+  "${limit[@]}" "${1:-540}" "$py" -m pytest tests/gpu/test_verl.py -n 6 -o addopts= -rA > "$OUT/verl.log" 2>&1 || true
+  grep -E '^(E  |PASSED|FAILED|SKIPPED|[0-9]+ \{|train/)|passed|failed' "$OUT/verl.log" | cut -c1-300 | head -n 90 || true
 }
 
 bench() {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of verl's real entry points in a process of their own, bounded in time, on a machine without a GPU.
+"""Runs of verl's real entry points in a process of their own, bounded in time, on a CPU or on GPUs.
 
 A vLLM worker that dies during weight sync leaves verl's driver waiting: nothing here waits without a limit.
 """
@@ -17,7 +17,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import torch
 
+GPU = torch.cuda.is_available()
+SFT, RL = ("sft", "grpo") if GPU else ("[sft,cpu_sft]", "[grpo,cpu_rl]")
+PACKED = ["model.use_remove_padding=true"] if GPU else []
+ON_GPU = [  # several runs share a machine; a small one, for verl
+    "actor_rollout_ref.model.use_remove_padding=true",
+    "critic.model.use_remove_padding=true",
+    "actor_rollout_ref.actor.strategy=fsdp2",
+    "critic.strategy=fsdp2",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size=1",
+    "actor_rollout_ref.rollout.gpu_memory_utilization=0.05",
+    "++actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=1073741824",
+    "actor_rollout_ref.rollout.enforce_eager=true",
+    "actor_rollout_ref.rollout.agent.num_workers=1",
+    "reward.num_workers=1",
+    "trainer.n_gpus_per_node=1",
+    "trainer.nnodes=1",
+    "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
+    "+ray_kwargs.ray_init.include_dashboard=false",
+    "ray_kwargs.ray_init.num_cpus=16",
+]
 LIMIT = 480  # seconds a run may take; about 100 on two idle cores
 
 
@@ -71,53 +92,33 @@ def run(folder: Path, name: str, module: list[str], until=None, **env: str) -> R
     return finish(start(folder, name, module, env), folder, name, until)
 
 
-def sft(checkpoint: Path, data: Path, out: Path, *overrides: str) -> list[str]:
+def sft(checkpoint: Path, data: Path, out: Path, *overrides: str, processes: int = 1) -> list[str]:
     """Arguments of `python` for an SFT conversion of 6 steps that saves every third."""
     return [
-        *(
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node=1",
-            "-m",
-            "verl.trainer.sft_trainer",
-        ),
-        *("+swarr=[sft,cpu_sft]", "swarr.window=16", f"model.path={checkpoint}"),
-        *(
-            f"data.train_files={data}/sft.parquet",
-            f"data.val_files={data}/sft.parquet",
-            "data.train_batch_size=8",
-        ),
+        *("-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"),
+        *("-m", "verl.trainer.sft_trainer", f"+swarr={SFT}", "swarr.window=16", f"model.path={checkpoint}"),
+        *(f"data.train_files={data}/sft.parquet", f"data.val_files={data}/sft.parquet", "data.train_batch_size=8"),
         *("data.max_length=128", "optim.lr=1e-3", "trainer.total_training_steps=6", "trainer.total_epochs=1"),
         *("trainer.save_freq=3", "trainer.test_freq=3", "trainer.logger=[console,file]"),
-        *(f"trainer.default_local_dir={out}", *overrides),
+        *(f"trainer.n_gpus_per_node={processes}", f"trainer.default_local_dir={out}"),
+        *PACKED,
+        *overrides,
     ]
 
 
-def rl(checkpoint: Path, data: Path, out: Path, *overrides: str) -> list[str]:
+def rl(checkpoint: Path, data: Path, out: Path, *overrides: str, preset: str = RL) -> list[str]:
     """Arguments of `python` for 4 steps of RL at window 16 with responses of 5 windows, saving every second."""
     rollout, actor = "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
     return [
-        *("-m", "verl.trainer.main_ppo", "+swarr=[grpo,cpu_rl]", "swarr.window=16"),
+        *("-m", "verl.trainer.main_ppo", f"+swarr={preset}", "swarr.window=16"),
         *(f"actor_rollout_ref.model.path={checkpoint}", f"data.train_files={data}/rl_train.parquet"),
         *(f"data.val_files={data}/rl_val.parquet", "data.train_batch_size=4", "data.max_prompt_length=64"),
         *("data.max_response_length=80", f"{rollout}.max_model_len=160", f"{rollout}.max_num_seqs=16"),
         *(f"{rollout}.ignore_eos=true", f"{rollout}.n=2", f"{rollout}.log_prob_micro_batch_size_per_gpu=4"),
-        *(
-            f"{actor}.ppo_mini_batch_size=4",
-            f"{actor}.ppo_micro_batch_size_per_gpu=4",
-            f"{actor}.optim.lr=1e-3",
-        ),
-        *(
-            "data.seed=1",
-            "trainer.total_training_steps=4",
-            "trainer.total_epochs=1",
-            "trainer.val_before_train=false",
-        ),
-        *(
-            "trainer.save_freq=2",
-            "trainer.logger=[console,file]",
-            f"trainer.default_local_dir={out}",
-            *overrides,
-        ),
+        *(f"{actor}.ppo_mini_batch_size=4", f"{actor}.ppo_micro_batch_size_per_gpu=4", f"{actor}.optim.lr=1e-3"),
+        *("data.seed=1", "trainer.total_training_steps=4", "trainer.total_epochs=1"),
+        *("trainer.val_before_train=false", "trainer.save_freq=2", "trainer.logger=[console,file]"),
+        f"trainer.default_local_dir={out}",
+        *(ON_GPU if GPU else []),
+        *overrides,
     ]
