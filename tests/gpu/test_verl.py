@@ -30,10 +30,15 @@ CASES = {
     ],
     "fsdp1": [f"{ACTOR}.strategy=fsdp"],
     "torch_varlen": [f"+{MODEL}.override_config.attn_implementation=torch_varlen"],
-    "fused kernels": [f"{MODEL}.use_fused_kernels=true", f"{MODEL}.fused_kernel_options.impl_backend=triton"],
+    # Under FSDP2 verl 0.9.1 has fused kernels for tied embeddings only: otherwise lm_head is sharded apart.
+    "fsdp1, fused kernels": [
+        f"{ACTOR}.strategy=fsdp",
+        f"{MODEL}.use_fused_kernels=true",
+        f"{MODEL}.fused_kernel_options.impl_backend=triton",
+    ],
     "lora adapter": LORA,
     "lora merged": [*LORA, f"{MODEL}.lora.merge=true"],
-    "reference policy": [f"{ACTOR}.use_kl_loss=true"],
+    "reference policy": [f"{ACTOR}.use_kl_loss=true", "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4"],
     "hybrid": ["swarr.layers=[1]"],
 }
 TWO = [
