@@ -77,10 +77,10 @@ class SwarrVLLMReplica(vLLMReplica):
         if trainer is None:  # a standalone replica has no trainer beside it: hold it to what was asked for
             config = omega_conf_to_dataclass(self.model_config)
             trainer = config.window_spec.windows(config.hf_config.num_hidden_layers)
-        for answer in await self.servers[0].engine_windows.remote():
-            line = compare(trainer, answer)
+        answers = await self.servers[0].engine_windows.remote()
+        lines = [compare(trainer, answer) for answer in answers]
         if self.replica_rank == 0:
-            print(line, flush=True)
+            print(f"{lines[0]}; vLLM workers asked: {len(answers)}", flush=True)
 
     def _get_server_name_prefix(self) -> str:
         return f"{NAME}_"  # verl's adapter looks the server up under rollout.name

@@ -66,6 +66,7 @@ def figure(results: dict, path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
 
     colours = {kernel: f"C{i}" for i, kernel in enumerate(dict.fromkeys(row["kernel"] for row in results["rows"]))}
     styles = dict(zip(dict.fromkeys(row["window"] for row in results["rows"]), ("-", "--", ":"), strict=False))
@@ -77,6 +78,8 @@ def figure(results: dict, path: Path) -> None:
         lengths = sorted({row["tokens"] for row in results["rows"]})
         panel.set(xscale="log", yscale="log", xlabel="tokens in the row", ylabel="ms, forward + backward", title=what)
         panel.set_xticks(lengths, map(str, lengths))
+        panel.yaxis.set_major_locator(LogLocator(base=2))
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.minorticks_off()
     panels[1].legend(fontsize=7, bbox_to_anchor=(1.02, 1), loc="upper left")
     fig.suptitle(f"Qwen2 0.5B's shape, bf16, {results['device']}")

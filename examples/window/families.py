@@ -2,7 +2,9 @@
 """The table of families in README.md, from what the parity tests found.
 
     python -m pytest tests/parity --junitxml=parity.xml
-    python examples/window/families.py parity.xml     # writes families.json and the table
+    python examples/window/families.py parity.xml results/vllm_*.xml     # writes families.json and the table
+
+The first report is of a CPU; the others are of GPUs, where tests/parity/test_vllm.py alone was run.
 
 A cell is the number of tests that found the side exact; "refused" stands where the plugin refuses the pattern by name.
 """
@@ -10,39 +12,42 @@ A cell is the number of tests that found the side exact; "refused" stands where 
 import json
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
 from pathlib import Path
 
 from swarr_verl.families import FAMILIES
 
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- families -->\n", "<!-- end of families -->\n"
-COLUMNS = [(side, pattern) for side in ("transformers", "vLLM") for pattern in ("all", "hybrid")]
+ON_GPU = "vLLM on a GPU"
+COLUMNS = [(side, pattern) for side in ("transformers", "vLLM", ON_GPU) for pattern in ("all", "hybrid")]
 
 
-def read(report: Path) -> dict[str, int]:
+def read(reports: list[Path]) -> dict[str, int]:
     """Number of passed tests by "family/side/pattern".
 
     Raises:
         SystemExit: a test failed: there is no table of a fault.
     """
-    passed: Counter[str] = Counter()
-    for case in ElementTree.parse(report).iter("testcase"):
-        found = {p.get("name"): p.get("value") for p in case.iter("property")}
-        if "family" not in found:
-            continue
-        if case.find("failure") is not None or case.find("error") is not None:
-            sys.exit(f"{case.get('name')} failed: no table")
-        if case.find("skipped") is None:
-            passed["/".join(found[key] for key in ("family", "side", "pattern"))] += 1
-    return dict(sorted(passed.items()))
+    passed: dict[str, set[str]] = {}
+    for report in reports:
+        for case in ElementTree.parse(report).iter("testcase"):
+            found = {p.get("name"): p.get("value") for p in case.iter("property")}
+            if "family" not in found:
+                continue
+            if case.find("failure") is not None or case.find("error") is not None:
+                sys.exit(f"{report}: {case.get('name')} failed: no table")
+            side = found["side"] if report == reports[0] else ON_GPU
+            if case.find("skipped") is None:  # a test that ran on two GPUs counts once
+                passed.setdefault(f"{found['family']}/{side}/{found['pattern']}", set()).add(case.get("name"))
+    return {key: len(names) for key, names in sorted(passed.items())}
 
 
 def table(passed: dict[str, int]) -> str:
     """One row a family."""
     lines = [
-        "| family | built as | transformers: all slide | hybrid | vLLM: all slide | hybrid | a hybrid in vLLM needs |",
-        "|---|---|---|---|---|---|---|",
+        "| family | built as | transformers: all slide | hybrid | vLLM, CPU: all slide | hybrid | vLLM, GPU: all slide "
+        "| hybrid | a hybrid in vLLM needs |",
+        "|---" * 9 + "|",
     ]
     for name, family in FAMILIES.items():
         cells = []
@@ -73,6 +78,6 @@ def write(passed: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    found = read(Path(sys.argv[1]))
+    found = read([Path(report) for report in sys.argv[1:]])
     (HERE / "families.json").write_text(json.dumps(found, indent=1) + "\n")
     write(found)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
 
 GPU = torch.cuda.is_available()
@@ -39,6 +40,16 @@ ON_GPU = [  # several runs share a machine; a small one, for verl
     "+ray_kwargs.ray_init.include_dashboard=false",
     "ray_kwargs.ray_init.num_cpus=16",
 ]
+DIFF_MAX = "training/rollout_probs_diff_max"
+# Greedy tokens with raw log-probs make a run repeatable; advantages then come from the differences between prompts.
+REPEATABLE = (
+    "algorithm.adv_estimator=reinforce_plus_plus",
+    "actor_rollout_ref.rollout.top_k=1",
+    "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs",
+    "actor_rollout_ref.rollout.n=1",
+    "actor_rollout_ref.actor.entropy_coeff=0.01",
+)
+GUARD = "swarr.max_probs_diff_mean=1e-4"  # fp32 on a CPU
 LIMIT = 480  # seconds a run may take; about 100 on two idle cores
 
 
@@ -49,6 +60,12 @@ class Run:
     code: int
     output: str
     metrics: dict[int, dict]
+
+
+def assert_same(found: dict, wanted: dict, keys: list[str]) -> None:
+    """Metrics of one step of two runs."""
+    for key in keys:
+        assert found[key] == pytest.approx(wanted[key], rel=1e-3, abs=1e-5), key
 
 
 def start(folder: Path, name: str, module: list[str], env: dict[str, str]) -> subprocess.Popen:
@@ -65,18 +82,23 @@ def start(folder: Path, name: str, module: list[str], env: dict[str, str]) -> su
         return subprocess.Popen(command, stdout=log, stderr=log, env=full, cwd=folder, start_new_session=True)
 
 
+def kill(process: subprocess.Popen) -> None:
+    """SIGKILL for all that is left of it: torchrun's, Ray's and vLLM's processes lead sessions of their own."""
+    if process.poll() is None:
+        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for member in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.wait()
+
+
 def finish(process: subprocess.Popen, folder: Path, name: str, until: Callable[[], bool] | None = None) -> Run:
     """Wait for the end, or SIGKILL everything as soon as `until()` holds; then read what the run left."""
     deadline = time.monotonic() + LIMIT
     while process.poll() is None and time.monotonic() < deadline and not (until and until()):
         time.sleep(0.2)
     timed_out = time.monotonic() >= deadline
-    if process.poll() is None:  # torchrun's, Ray's and vLLM's processes lead sessions of their own
-        tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        for member in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        process.wait()
+    kill(process)
     output = (folder / f"{name}.log").read_text(errors="replace")
     assert not timed_out, f"no end within {LIMIT} s:\n{output[-3000:]}"
     log = folder / f"{name}.jsonl"

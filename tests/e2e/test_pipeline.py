@@ -17,38 +17,6 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU platform's tests; a GPU has tests/gpu"),
 ]
-DIFF_MAX = "training/rollout_probs_diff_max"
-# Greedy tokens with raw log-probs make a run repeatable; advantages then come from the differences between prompts.
-REPEATABLE = (
-    "algorithm.adv_estimator=reinforce_plus_plus",
-    "actor_rollout_ref.rollout.top_k=1",
-    "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs",
-    "actor_rollout_ref.rollout.n=1",
-    "actor_rollout_ref.actor.entropy_coeff=0.01",
-    "swarr.max_probs_diff_mean=1e-4",
-)
-
-
-@pytest.fixture(scope="session")
-def work(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("e2e")
-
-
-@pytest.fixture(scope="session")
-def sft(work, checkpoint, data) -> runs.Run:
-    """An unbroken conversion of the SA checkpoint."""
-    return runs.run(work, "sft", runs.sft(checkpoint, data, work / "sft"))
-
-
-@pytest.fixture(scope="session")
-def rl(work, checkpoint, data) -> runs.Run:
-    """An unbroken RL run from the unconverted SA checkpoint."""
-    return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *REPEATABLE))
-
-
-def assert_same(found: dict, wanted: dict, keys: list[str]) -> None:
-    for key in keys:
-        assert found[key] == pytest.approx(wanted[key], rel=1e-3, abs=1e-5), key
 
 
 def test_sft_converts(sft, work):
@@ -62,12 +30,9 @@ def test_sft_converts(sft, work):
     assert sft.metrics[6]["train/loss"] < sft.metrics[1]["train/loss"]
 
 
-def test_verls_merger_keeps_the_window(sft, work):
-    saved, merged = work / "sft" / "global_step_6", work / "merged"
-    arguments = ["-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(saved)]
-    run = runs.run(work, "merge", [*arguments, "--target_dir", str(merged)])
-    assert run.code == 0, run.output[-3000:]
-    ours, verls = (AutoModelForCausalLM.from_pretrained(path) for path in (merged, saved / "huggingface"))
+def test_verls_merger_keeps_the_window(merged, work):
+    saved = work / "sft" / "global_step_6" / "huggingface"
+    ours, verls = (AutoModelForCausalLM.from_pretrained(path) for path in (merged, saved))
     assert module_windows(ours) == [16, 16, 16]
     for name, parameter in verls.state_dict().items():
         assert torch.equal(ours.state_dict()[name].float(), parameter.float()), name
@@ -79,7 +44,7 @@ def test_rl_sees_one_window_on_both_sides(rl):
     assert sorted(rl.metrics) == [1, 2, 3, 4]
     for step, metrics in rl.metrics.items():  # steps 2 to 4 follow a weight sync
         assert metrics["response_length/min"] == 80, "responses of 5 windows"
-        assert metrics[DIFF_MAX] < 1e-4, step
+        assert metrics[runs.DIFF_MAX] < 1e-4, step
     assert rl.metrics[1]["actor/grad_norm"] > 0
 
 
@@ -99,7 +64,7 @@ def test_ppo_with_a_critic_on_a_llama_hybrid(work, data):
     assert "[swarr] both sides see the same window: 16 (layers 0-1), full (layer 2)" in run.output
     assert sorted(run.metrics) == [1, 2]
     for step, metrics in run.metrics.items():
-        assert metrics[DIFF_MAX] < 1e-4, step
+        assert metrics[runs.DIFF_MAX] < 1e-4, step
         assert metrics["critic/grad_norm"] > 0
     saved = AutoModelForCausalLM.from_pretrained(work / "ppo" / "global_step_2" / "actor" / "huggingface")
     assert saved.config.model_type == "ministral" and module_windows(saved) == [16, 16, None]
@@ -149,14 +114,14 @@ def test_killed_sft_resumes(work, sft, checkpoint, data):
     resumed = kill_and_resume(work, "sft", runs.sft(checkpoint, data, out), out, last=6)
     assert sorted(resumed.metrics) == [4, 5, 6]
     for step in (4, 5, 6):
-        assert_same(resumed.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm", "train/lr"])
+        runs.assert_same(resumed.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm", "train/lr"])
 
 
 def test_killed_rl_resumes(work, rl, checkpoint, data):
     out = work / "rl_killed"
-    resumed = kill_and_resume(work, "rl", runs.rl(checkpoint, data, out, *REPEATABLE), out, last=4)
+    resumed = kill_and_resume(work, "rl", runs.rl(checkpoint, data, out, *runs.REPEATABLE, runs.GUARD), out, last=4)
     assert sorted(resumed.metrics) == [3, 4]
     keys = ["critic/score/mean", "actor/entropy", "actor/grad_norm", "actor/pg_loss", "response_length/mean"]
     for step in (3, 4):
-        assert_same(resumed.metrics[step], rl.metrics[step], keys)
-        assert resumed.metrics[step][DIFF_MAX] < 1e-4
+        runs.assert_same(resumed.metrics[step], rl.metrics[step], keys)
+        assert resumed.metrics[step][runs.DIFF_MAX] < 1e-4

@@ -13,13 +13,6 @@ GPUS = torch.cuda.device_count()
 pytestmark = [pytest.mark.timeout(590), pytest.mark.skipif(GPUS == 0, reason="no GPU")]
 two = pytest.mark.skipif(GPUS < 2, reason="one GPU: two are needed")
 MODEL, ACTOR, ROLLOUT = (f"actor_rollout_ref.{name}" for name in ("model", "actor", "rollout"))
-GREEDY = [  # advantages then come from the differences between prompts: gradients at every step
-    "algorithm.adv_estimator=reinforce_plus_plus",
-    f"{ROLLOUT}.top_k=1",
-    f"{ROLLOUT}.logprobs_mode=raw_logprobs",
-    f"{ROLLOUT}.n=1",
-    f"{ACTOR}.entropy_coeff=0.01",
-]
 LORA = [f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", f"{ROLLOUT}.load_format=safetensors"]
 CASES = {
     "fsdp2, dynamic batch": [
@@ -76,7 +69,7 @@ def rl(folder, checkpoint, data, *overrides) -> runs.Run:
 @pytest.mark.parametrize("case", CASES)
 def test_rl(case, gpu, tmp_path, checkpoint, data):
     windows = "16 (layer 0), full (layer 1), 16 (layer 2)" if case == "hybrid" else "16 (layers 0-2)"
-    assert_trained(rl(tmp_path, checkpoint, data, *GREEDY, *CASES[case]), windows)
+    assert_trained(rl(tmp_path, checkpoint, data, *runs.REPEATABLE, *CASES[case]), windows)
 
 
 def test_ppo_with_a_critic(gpu, tmp_path, data):
@@ -89,7 +82,9 @@ def test_ppo_with_a_critic(gpu, tmp_path, data):
 
 @two
 def test_two_gpus_fsdp2_with_ulysses_and_tensor_parallel(tmp_path, checkpoint, data):
-    assert_trained(rl(tmp_path, checkpoint, data, *GREEDY, *TWO))
+    run = rl(tmp_path, checkpoint, data, *runs.REPEATABLE, *TWO)
+    assert_trained(run)
+    assert "vLLM workers asked: 2" in run.output
 
 
 @two

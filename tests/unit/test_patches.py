@@ -234,6 +234,28 @@ def test_verl_0010_a_critic_with_the_kernel_of_its_config(checkpoint):
     assert model.config._attn_implementation == "sdpa"
 
 
+def test_verl_0011_sends_merged_lora_weights_in_bf16():
+    source = source_of("verl.workers.engine.fsdp.transformer_impl:FSDPEngine._merged_lora_per_tensor_param")
+    assert ".full_tensor().to(torch.bfloat16, non_blocking=True)" in source
+
+
+def test_transformers_0001_hands_the_longest_row_on_as_a_tensor():
+    import torch
+    from transformers import modeling_flash_attention_utils as utils
+
+    from swarr_verl.varlen import flash_attn_varlen_func
+
+    process, longest = utils._lazy_define_process_function(flash_attn_varlen_func), torch.tensor(5)
+    handed = process(query_length=5, key_length=5, is_causal=True, max_seqlen_q=longest, max_seqlen_k=longest)
+    assert handed["max_seqlen_q"] is handed["max_seqlen_k"] is longest
+
+
+def test_transformers_0002_no_function_registers_flash_functions():
+    from transformers import modeling_flash_attention_utils as utils
+
+    assert not [name for name, value in vars(utils).items() if "register" in name and callable(value)]
+
+
 def cpu_vllm() -> None:
     """Skip where the installed vLLM is not the build for CPUs."""
     installed(next(diff for diff in DIFFS if diff.parent.name.startswith("vllm-")))

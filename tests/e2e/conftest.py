@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs that several tests read."""
+
+from pathlib import Path
+
+import pytest
+import runs
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("e2e")
+
+
+@pytest.fixture(scope="session")
+def sft(work, checkpoint, data) -> runs.Run:
+    """An unbroken conversion of the SA checkpoint."""
+    return runs.run(work, "sft", runs.sft(checkpoint, data, work / "sft"))
+
+
+@pytest.fixture(scope="session")
+def merged(sft, work) -> Path:
+    """The converted checkpoint as verl's merger makes it of the shards."""
+    saved, target = work / "sft" / "global_step_6", work / "merged"
+    arguments = ["-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(saved)]
+    run = runs.run(work, "merge", [*arguments, "--target_dir", str(target)])
+    assert run.code == 0, run.output[-3000:]
+    return target
+
+
+@pytest.fixture(scope="session")
+def rl(work, checkpoint, data) -> runs.Run:
+    """An unbroken RL run from the unconverted SA checkpoint."""
+    return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *runs.REPEATABLE, runs.GUARD))

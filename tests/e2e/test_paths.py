@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verl's other paths under the window, on a CPU: packed rows, Ulysses, LoRA, DAPO, a merged checkpoint served."""
+
+import json
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+import runs
+import torch
+from transformers import AutoModelForCausalLM
+
+pytest.importorskip("vllm", reason="vLLM is not installed")
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU platform's tests; a GPU has tests/gpu"),
+]
+MODEL, ACTOR, ROLLOUT = (f"actor_rollout_ref.{name}" for name in ("model", "actor", "rollout"))
+
+
+def test_packed_rows_train_as_padded_ones(rl, work, checkpoint, data):
+    """Packed rows, dynamic micro batches and gradient checkpointing against none of them: the same numbers."""
+    packed = [
+        f"{MODEL}.use_remove_padding=true",
+        f"{MODEL}.override_config.attn_implementation=torch_varlen",
+        f"{MODEL}.enable_gradient_checkpointing=true",
+        f"{ACTOR}.use_dynamic_bsz=true",
+        f"{ACTOR}.ppo_max_token_len_per_gpu=250",
+        f"{ROLLOUT}.log_prob_use_dynamic_bsz=true",
+        f"{ROLLOUT}.log_prob_max_token_len_per_gpu=250",
+        "trainer.total_training_steps=2",
+    ]
+    run = runs.run(work, "packed", runs.rl(checkpoint, data, work / "packed", *runs.REPEATABLE, runs.GUARD, *packed))
+    assert run.code == 0, run.output[-3000:]
+    assert "[swarr] attention kernel: torch_varlen" in run.output
+    for step in (1, 2):
+        keys = ["critic/score/mean", "actor/entropy", "actor/grad_norm", "actor/pg_loss", "response_length/mean"]
+        runs.assert_same(run.metrics[step], rl.metrics[step], keys)
+        assert run.metrics[step][runs.DIFF_MAX] < 1e-4
+
+
+def test_sft_under_ulysses_is_that_of_one_process(sft, work, checkpoint, data):
+    """Two processes over gloo, each with half of every packed batch, against one with padded rows."""
+    ulysses = [
+        "engine.ulysses_sequence_parallel_size=2",
+        "model.use_remove_padding=true",
+        "model.override_config.attn_implementation=torch_varlen",
+    ]
+    run = runs.run(work, "ulysses", runs.sft(checkpoint, data, work / "ulysses", *ulysses, processes=2))
+    assert run.code == 0, run.output[-3000:]
+    for step in range(1, 7):
+        runs.assert_same(run.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm"])
+
+
+def test_lora_adapter_reaches_the_rollout(work, checkpoint, data):
+    """The adapter alone is synced; a stale one would differ by more than the limit."""
+    lora = [f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", f"{ROLLOUT}.load_format=safetensors"]
+    options = [*runs.REPEATABLE, runs.GUARD, *lora, f"{ACTOR}.optim.lr=1e-2", "trainer.total_training_steps=3"]
+    run = runs.run(work, "lora", runs.rl(checkpoint, data, work / "lora", *options))
+    assert run.code == 0, run.output[-3000:]
+    assert "[swarr] both sides see the same window: 16 (layers 0-2)" in run.output
+    for step in (1, 2, 3):
+        assert run.metrics[step]["actor/grad_norm"] > 0
+        assert run.metrics[step][runs.DIFF_MAX] < 1e-4, step
+    assert run.metrics[3]["actor/entropy"] != pytest.approx(run.metrics[1]["actor/entropy"], rel=1e-3)
+
+
+def test_dapo(work, checkpoint, data):
+    """Groups by score: no random model is ever right, but its answers differ in length, which DAPO's penalty sees."""
+    options = [
+        f"{ROLLOUT}.ignore_eos=false",
+        "algorithm.filter_groups.metric=score",
+        "reward.reward_kwargs.overlong_buffer_cfg.len=60",
+        "trainer.total_training_steps=2",
+    ]
+    arguments = runs.rl(checkpoint, data, work / "dapo", *options, runs.GUARD, preset="[dapo,cpu_rl]")
+    run = runs.run(work, "dapo", arguments)
+    assert run.code == 0, run.output[-3000:]
+    for metrics in run.metrics.values():
+        assert metrics[runs.DIFF_MAX] < 1e-4
+        assert metrics["critic/score/min"] < metrics["critic/score/max"]
+
+
+def post(url: str, body: dict) -> dict:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_stock_vllm_serves_the_merged_checkpoint(merged, work):
+    """`vllm serve` without any plugin: token for token what transformers makes of the checkpoint."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["-m", "vllm.entrypoints.cli.main", "serve", str(merged), "--port", str(port), "--dtype", "float32"]
+    options = ["--enforce-eager", "--max-model-len", "256", "--block-size", "16", "--max-num-seqs", "4"]
+    env = {"VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1", "VERL_PLATFORM": ""}
+    server = runs.start(work, "serve", [*command, *options], env)
+    try:
+        prompt = torch.randint(3, 250, (130,), generator=torch.Generator().manual_seed(1)).tolist()
+        body = dict(model=str(merged), prompt=prompt, max_tokens=60, temperature=0, ignore_eos=True)
+        answer = first_answer(f"http://127.0.0.1:{port}/v1/completions", body | {"return_token_ids": True}, server)
+    finally:
+        runs.kill(server)
+    tokens = answer["choices"][0]["token_ids"]
+    model = AutoModelForCausalLM.from_pretrained(merged, attn_implementation="eager", dtype=torch.float32)
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt + tokens]), use_cache=False).logits[0, len(prompt) - 1 : -1]
+    assert len(tokens) == 60 and logits.argmax(-1).tolist() == tokens
+
+
+def first_answer(url: str, body: dict, server: subprocess.Popen) -> dict:
+    """Of a server that is starting."""
+    deadline = time.monotonic() + runs.LIMIT
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            return post(url, body)
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(1)
+    raise AssertionError("vLLM's server does not answer")
