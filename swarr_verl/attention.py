@@ -98,7 +98,7 @@ def check(kernel: str, sequence_parallel: int = 1) -> None:
     if sequence_parallel > 1 and kernel not in ULYSSES:
         raise WindowError(
             f"ulysses_sequence_parallel_size={sequence_parallel} with {KEY}={kernel}: each GPU would attend to its own "
-            f"piece of a row only, as verl gathers rows for {', '.join(ULYSSES)} alone. Leave the key out, or set "
+            f"piece of a row only, as verl gathers rows for {', '.join(ULYSSES)} alone. Choose one of these, or set "
             "ulysses_sequence_parallel_size=1."
         )
 

@@ -3,7 +3,7 @@
 
 Qwen2 and Qwen3 say it in four keys of config.json that must agree (`use_sliding_window`, `sliding_window`,
 `max_window_layers`, `layer_types`): any three of them leave a dense model, silently. Families without a window in
-transformers are built as a twin: another architecture with the same weights that has one. docs/families.md shows
+transformers are built as a twin: another architecture with the same weights that has one. examples/window has
 what tests/parity finds of each.
 """
 

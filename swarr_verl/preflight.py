@@ -80,6 +80,7 @@ def _check_sft(config: DictConfig) -> None:
     _check_files(config.data.train_files, "data.train_files", [config.data.messages_key])
     if config.data.val_files:
         _check_files(config.data.val_files, "data.val_files", [config.data.messages_key])
+    _check_lora_checkpoint(config.model, config.checkpoint.save_contents, "checkpoint")
     _check_model(config.model, "model")
     _check_ulysses(config.model, config.engine)
 
@@ -92,7 +93,9 @@ def _check_rl(config: DictConfig) -> None:
             "Use actor_rollout_ref.actor.strategy=fsdp2."
         )
     _check_rollout(rollout)
-    _check_lora(config.actor_rollout_ref.model)
+    _check_lora_rank(config.actor_rollout_ref.model)
+    contents = actor.checkpoint.save_contents
+    _check_lora_checkpoint(config.actor_rollout_ref.model, contents, "actor_rollout_ref.actor.checkpoint")
     _check_guard(config)
     columns = [config.data.prompt_key, config.data.reward_fn_key, "reward_model"]
     _check_files(config.data.train_files, "data.train_files", columns)
@@ -129,17 +132,30 @@ def _check_rollout(rollout: DictConfig) -> None:
             )
 
 
-def _check_lora(model: DictConfig) -> None:
+def _lora_rank(model: DictConfig) -> int:
+    return (model.get("lora") or {}).get("rank", 0) or model.get("lora_rank", 0)
+
+
+def _check_lora_rank(model: DictConfig) -> None:
     """verl 0.9.1 (utils/config.py:212) checks the rank for the name `vllm` only."""
-    lora = model.get("lora") or {}
-    rank = lora.get("rank", 0) or model.get("lora_rank", 0)
-    if rank > 0 and not lora.get("merge", False):
+    rank = _lora_rank(model)
+    if rank > 0 and not (model.get("lora") or {}).get("merge", False):
         from verl.workers.rollout.vllm_rollout.utils import get_vllm_max_lora_rank
 
         try:
             get_vllm_max_lora_rank(rank)
         except ValueError as error:
             raise PreflightError(f"actor_rollout_ref.model.lora_rank={rank}: {error}.") from error
+
+
+def _check_lora_checkpoint(model: DictConfig, contents: ListConfig, key: str) -> None:
+    """verl 0.9.1 writes `hf_model` under PEFT's names: transformers then starts from random weights (patches, 0012)."""
+    if _lora_rank(model) > 0 and "hf_model" in contents:
+        raise PreflightError(
+            f"{key}.save_contents: with LoRA verl's hf_model cannot be loaded. Set "
+            f"{key}.save_contents=[model,optimizer,extra]; `python -m verl.model_merger merge --backend fsdp` then "
+            "makes a checkpoint and an adapter of it."
+        )
 
 
 def _check_guard(config: DictConfig) -> None:

@@ -21,11 +21,7 @@ def sft(work, checkpoint, data) -> runs.Run:
 @pytest.fixture(scope="session")
 def merged(sft, work) -> Path:
     """The converted checkpoint as verl's merger makes it of the shards."""
-    saved, target = work / "sft" / "global_step_6", work / "merged"
-    arguments = ["-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(saved)]
-    run = runs.run(work, "merge", [*arguments, "--target_dir", str(target)])
-    assert run.code == 0, run.output[-3000:]
-    return target
+    return runs.merge(work, "merged", work / "sft" / "global_step_6")
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,15 @@ def run(folder: Path, name: str, module: list[str], until=None, **env: str) -> R
     return finish(start(folder, name, module, env), folder, name, until)
 
 
+def merge(folder: Path, name: str, shards: Path) -> Path:
+    """What verl's merger makes of a checkpoint's shards."""
+    target = folder / name
+    arguments = ["-m", "verl.model_merger", "merge", "--backend", "fsdp", "--local_dir", str(shards)]
+    merged = run(folder, f"{name}_log", [*arguments, "--target_dir", str(target)])
+    assert merged.code == 0, merged.output[-3000:]
+    return target
+
+
 def sft(checkpoint: Path, data: Path, out: Path, *overrides: str, processes: int = 1) -> list[str]:
     """Arguments of `python` for an SFT conversion of 6 steps that saves every third."""
     return [

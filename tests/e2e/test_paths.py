@@ -11,7 +11,10 @@ import urllib.request
 import pytest
 import runs
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
+
+from swarr_verl.families import module_windows
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [
@@ -55,17 +58,28 @@ def test_sft_under_ulysses_is_that_of_one_process(sft, work, checkpoint, data):
         runs.assert_same(run.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm"])
 
 
-def test_lora_adapter_reaches_the_rollout(work, checkpoint, data):
-    """The adapter alone is synced; a stale one would differ by more than the limit."""
+def test_lora_adapter_reaches_the_rollout_and_the_merged_checkpoint(work, checkpoint, data):
+    """The adapter alone is synced. A stale one would differ: its two steps move probabilities by more than 1e-2."""
     lora = [f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", f"{ROLLOUT}.load_format=safetensors"]
-    options = [*runs.REPEATABLE, runs.GUARD, *lora, f"{ACTOR}.optim.lr=1e-2", "trainer.total_training_steps=3"]
+    saved = [f"{ACTOR}.checkpoint.save_contents=[model,optimizer,extra]", "trainer.total_training_steps=3"]
+    options = [*runs.REPEATABLE, runs.GUARD, *lora, *saved, f"{ACTOR}.optim.lr=1e-2"]
     run = runs.run(work, "lora", runs.rl(checkpoint, data, work / "lora", *options))
     assert run.code == 0, run.output[-3000:]
     assert "[swarr] both sides see the same window: 16 (layers 0-2)" in run.output
     for step in (1, 2, 3):
         assert run.metrics[step]["actor/grad_norm"] > 0
         assert run.metrics[step][runs.DIFF_MAX] < 1e-4, step
-    assert run.metrics[3]["actor/entropy"] != pytest.approx(run.metrics[1]["actor/entropy"], rel=1e-3)
+    merged = runs.merge(work, "lora_merged", work / "lora" / "global_step_2" / "actor")
+    base = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32)
+    assert module_windows(base) == [16, 16, 16]
+    original = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    assert torch.equal(base.lm_head.weight, original.lm_head.weight.bfloat16().float()), "verl merges into bf16"
+    adapted, ids = PeftModel.from_pretrained(base, merged / "lora_adapter"), torch.arange(3, 90)[None]
+    with torch.no_grad():
+        with_adapter = adapted(ids).logits.softmax(-1)
+        with adapted.disable_adapter():
+            without = adapted(ids).logits.softmax(-1)
+    assert (with_adapter - without).abs().max() > 1e-2
 
 
 def test_dapo(work, checkpoint, data):

@@ -13,7 +13,12 @@ GPUS = torch.cuda.device_count()
 pytestmark = [pytest.mark.timeout(590), pytest.mark.skipif(GPUS == 0, reason="no GPU")]
 two = pytest.mark.skipif(GPUS < 2, reason="one GPU: two are needed")
 MODEL, ACTOR, ROLLOUT = (f"actor_rollout_ref.{name}" for name in ("model", "actor", "rollout"))
-LORA = [f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", f"{ROLLOUT}.load_format=safetensors"]
+LORA = [
+    f"{MODEL}.lora_rank=8",
+    f"{MODEL}.lora_alpha=16",
+    f"{ROLLOUT}.load_format=safetensors",
+    f"{ACTOR}.checkpoint.save_contents=[model,optimizer,extra]",
+]
 CASES = {
     "fsdp2, dynamic batch": [
         f"{ACTOR}.use_dynamic_bsz=true",

@@ -50,7 +50,7 @@ BAD = [
     (
         "rl",
         ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2"],
-        r"ulysses_sequence_parallel_size=2 with .*=sdpa.*Install flash-attn",
+        r"ulysses_sequence_parallel_size=2 with .*=sdpa.*Choose one of these",
     ),
     ("sft", ["+model.override_config.sliding_window=9"], r"override_config\.sliding_window.*set swarr\.window"),
     ("sft", ["model.path=/nowhere"], r"model\.path=/nowhere.*config\.json"),
@@ -66,6 +66,12 @@ BAD = [
     ("rl", [f"{ROLLOUT}.checkpoint_engine.backend=delta_sharded"], r"delta_sharded.*Use naive"),
     ("rl", [f"{ROLLOUT}.scheduling_policy=priority"], r"scheduling_policy=priority.*Use fcfs"),
     ("rl", [f"{MODEL}.lora_rank=4096"], r"lora_rank=4096"),
+    (
+        "rl",
+        [f"{MODEL}.lora_rank=8"],
+        r"actor\.checkpoint\.save_contents: with LoRA.*model,optimizer,extra.*model_merger",
+    ),
+    ("sft", ["model.lora_rank=8"], r"checkpoint\.save_contents: with LoRA"),
     # second owners of the window
     ("rl", [f"+{ROLLOUT}.engine_kwargs.vllm.hf_overrides={{sliding_window: 4}}"], r"hf_overrides.*set swarr\.window"),
     ("rl", [f"+{ROLLOUT}.engine_kwargs.vllm.disable_sliding_window=true"], r"disable_sliding_window.*remove it"),
