@@ -81,7 +81,7 @@ def _check_sft(config: DictConfig) -> None:
     if config.data.val_files:
         _check_files(config.data.val_files, "data.val_files", [config.data.messages_key])
     _check_lora_checkpoint(config.model, config.checkpoint.save_contents, "checkpoint")
-    _check_model(config.model, "model")
+    _check_fused_kernels(_check_model(config.model, "model"), config.engine.strategy, "model")
     _check_ulysses(config.model, config.engine)
 
 
@@ -100,7 +100,8 @@ def _check_rl(config: DictConfig) -> None:
     columns = [config.data.prompt_key, config.data.reward_fn_key, "reward_model"]
     _check_files(config.data.train_files, "data.train_files", columns)
     _check_files(config.data.val_files, "data.val_files", columns)
-    _check_model(config.actor_rollout_ref.model, "actor_rollout_ref.model")
+    built = _check_model(config.actor_rollout_ref.model, "actor_rollout_ref.model")
+    _check_fused_kernels(built, actor.strategy, "actor_rollout_ref.model")
     _check_ulysses(config.actor_rollout_ref.model, actor, actor.fsdp_config, config.actor_rollout_ref.ref)
     if config.algorithm.adv_estimator == "gae":
         _check_model(config.critic.model, "critic.model")
@@ -178,8 +179,8 @@ def _check_guard(config: DictConfig) -> None:
             )
 
 
-def _check_model(model: DictConfig, key: str) -> None:
-    """Build the wrapper as every verl process will: window, family, checkpoint and kernel speak there."""
+def _check_model(model: DictConfig, key: str) -> Any:
+    """Build the wrapper as every verl process will: window, family, checkpoint and kernel speak there. Returns it."""
     from hydra.errors import InstantiationException
     from verl.utils.config import omega_conf_to_dataclass
 
@@ -188,11 +189,20 @@ def _check_model(model: DictConfig, key: str) -> None:
     if path.is_absolute() and not (path / "config.json").is_file():
         raise PreflightError(f"{key}.path={model.path} holds no config.json: give a Hugging Face checkpoint folder.")
     try:
-        omega_conf_to_dataclass(model)
+        return omega_conf_to_dataclass(model)
     except InstantiationException as error:
         if isinstance(error.__cause__, WindowError):
             raise error.__cause__ from None
         raise PreflightError(f"{key}: verl cannot build the model config: {error}") from error
+
+
+def _check_fused_kernels(built: Any, strategy: str, key: str) -> None:
+    """Under FSDP2 verl 0.9.1 shards an untied `lm_head` apart (utils/fsdp_utils.py:549); they then read a shard."""
+    if built.use_fused_kernels and strategy == "fsdp2" and not built.hf_config.tie_word_embeddings:
+        raise PreflightError(
+            f"{key}.use_fused_kernels=true: with strategy=fsdp2 verl has them for models with tied embeddings only. "
+            f"Set {key}.use_fused_kernels=false, or strategy=fsdp."
+        )
 
 
 def _check_ulysses(model: DictConfig, *engines: DictConfig) -> None:

@@ -71,6 +71,8 @@ BAD = [
         [f"{MODEL}.lora_rank=8"],
         r"actor\.checkpoint\.save_contents: with LoRA.*model,optimizer,extra.*model_merger",
     ),
+    ("rl", [f"{MODEL}.use_fused_kernels=true"], r"use_fused_kernels=true: with strategy=fsdp2.*strategy=fsdp\."),
+    ("sft", ["model.use_fused_kernels=true"], r"model\.use_fused_kernels=true: with strategy=fsdp2"),
     ("sft", ["model.lora_rank=8"], r"checkpoint\.save_contents: with LoRA"),
     # second owners of the window
     ("rl", [f"+{ROLLOUT}.engine_kwargs.vllm.hf_overrides={{sliding_window: 4}}"], r"hf_overrides.*set swarr\.window"),
