@@ -38,38 +38,47 @@ CASES = [(*case, (SA, CONVERTED)[i % 2], i % 3 > 0) for i, case in enumerate(EVE
 
 
 class Vllm:
-    """The process of vllm_process.py."""
+    """The process of vllm_process.py; one that ended in an error is started again for the next case."""
 
     def __init__(self, folder: Path) -> None:
         self.log = folder / "vllm.log"
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
         script = Path(__file__).with_name("vllm_process.py")
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-            )
-        self.answers: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+            command, pipe = [sys.executable, script], subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+        self.answers: queue.Queue[dict] = queue.Queue()
+        threading.Thread(target=self._read, args=(self.process, self.answers), daemon=True).start()
 
-    def _read(self) -> None:
-        for line in self.process.stdout:
+    def _read(self, process: subprocess.Popen, answers: queue.Queue) -> None:
+        for line in process.stdout:
             if line.startswith("ANSWER"):
-                self.answers.put(line.removeprefix("ANSWER"))
-        self.answers.put(json.dumps({"error": "vLLM's process ended: " + self.log.read_text()[-6000:]}))
+                answers.put(json.loads(line.removeprefix("ANSWER")))
+        process.wait()
+        answers.put({"error": self.log.read_text()[-6000:]})
 
     def answer(self, path: Path, prompts: list[list[int]], **options) -> dict:
+        if self.process is None or self.process.poll() is not None:
+            self.start()
         call = {"path": str(path), "prompts": prompts, "new": NEW, "options": {"dtype": DTYPE, **options}}
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()
-        found = json.loads(self.answers.get(timeout=280))
+        found = self.answers.get(timeout=280)
         assert "error" not in found, found["error"]
         return found
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
 
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory):
     served = Vllm(tmp_path_factory.mktemp("vllm"))
     yield served
-    served.process.kill()
+    served.stop()
 
 
 @pytest.fixture(scope="module")
