@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line: `python -m swarr_verl doctor | convert | inspect`."""
+"""Command line: `python -m swarr_verl doctor | convert | inspect | prepare`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from swarr_verl import doctor
+from swarr_verl.datasets_table import TABLE, listing
 
 
 def _layers(text: str) -> str | tuple[int, ...]:
@@ -33,6 +35,16 @@ def _inspect(options: argparse.Namespace) -> int:
     return inspect(options.path, options.length)
 
 
+def _prepare(options: argparse.Namespace) -> int:
+    from swarr_verl.prepare import run
+    from swarr_verl.sources import DataError
+
+    try:
+        return run(options)
+    except DataError as error:
+        sys.exit(f"[swarr] {error}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m swarr_verl", description="Tools of the SWARR plugin for verl.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -48,7 +60,45 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("path", metavar="PATH", help="folder of a checkpoint, or its name on the hub")
     command.add_argument("--length", type=int, default=32768, help="of a sequence, tokens (default: %(default)s)")
     command.set_defaults(run=_inspect)
+    _add_prepare(commands)
     return parser
+
+
+def _add_prepare(commands: Any) -> None:
+    command = commands.add_parser(
+        "prepare",
+        help="a math data set as verl's SFT and RL parquet, compared with test sets",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=listing(),
+    )
+    command.add_argument("name", metavar="NAME", choices=TABLE, help="data set; the table below")
+    command.add_argument("--out", type=Path, required=True, help="folder for sft.parquet, rl_train.parquet, ...")
+    command.add_argument("--split", nargs="+", help="of those in the table (default: each)")
+    command.add_argument(
+        "--from",
+        dest="source",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="one .jsonl or .parquet a split, not the hub",
+    )
+    command.add_argument("--tokenizer", metavar="PATH", help="print a histogram of lengths in its tokens")
+    command.add_argument("--max-tokens", type=int, metavar="N", help="leave out longer train rows")
+    command.add_argument(
+        "--check-overlap",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="more test sets: parquet of prepare",
+    )
+    command.add_argument(
+        "--drop-overlap",
+        choices=["none", "exact", "ngram"],
+        default="none",
+        help="leave out train rows that state a test problem (exact), or share 13 words in a row with one too (ngram)",
+    )
+    command.set_defaults(run=_prepare)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
