@@ -38,29 +38,29 @@ def histogram(counts: Counter[int]) -> str:
 
     >>> print(histogram(Counter({3: 1, 12: 4, 19: 2})))
     7 rows; tokens: median 12, 95 % 19, max 19
-           0 to 1             0
-           2 to 3             1 ##########
-           4 to 5             0
-           6 to 7             0
-           8 to 9             0
-          10 to 11            0
-          12 to 13            4 ########################################
-          14 to 15            0
-          16 to 17            0
-          18 to 19            2 ####################
+           2 to 3               1 ##########
+           4 to 5               0
+           6 to 7               0
+           8 to 9               0
+          10 to 11              0
+          12 to 13              4 ########################################
+          14 to 15              0
+          16 to 17              0
+          18 to 19              2 ####################
     """
     if not counts:
         return "0 rows"
     lengths = sorted(counts)
     reached = dict(zip(lengths, accumulate(counts[length] for length in lengths), strict=True))
-    total, largest = counts.total(), lengths[-1]
+    total, smallest, largest = counts.total(), lengths[0], lengths[-1]
     median, high = (next(n for n in lengths if reached[n] >= share * total) for share in (0.5, 0.95))
-    width = next(w for e in range(10) for w in (10**e, 2 * 10**e, 5 * 10**e) if w * BINS > largest)
+    widths = (step * 10**power for power in range(10) for step in (1, 2, 5))
+    width = next(width for width in widths if largest // width - smallest // width < BINS)
     bins = Counter[int]()
     for length, count in counts.items():
         bins[length // width] += count
     lines = [f"{total} rows; tokens: median {median}, 95 % {high}, max {largest}"]
-    for number in range(largest // width + 1):
+    for number in range(smallest // width, largest // width + 1):
         bar = "#" * round(WIDTH * bins[number] / max(bins.values()))
         span = f"{number * width:8} to {(number + 1) * width - 1}"
         lines.append(f"{span:20} {bins[number]:8} {bar}".rstrip())

@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 
 import swarr_verl.flops
 import swarr_verl.inspection
+import swarr_verl.lengths
+import swarr_verl.overlap
+import swarr_verl.prompts
 import swarr_verl.reward
 import swarr_verl.verify
 import swarr_verl.window
@@ -22,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 WINDOW = ROOT / "examples" / "window"
 
 MODULES = [swarr_verl.window, swarr_verl.flops, swarr_verl.inspection, swarr_verl.verify, swarr_verl.reward]
+MODULES += [swarr_verl.lengths, swarr_verl.overlap, swarr_verl.prompts]
 
 
 @pytest.mark.parametrize("module", MODULES)
