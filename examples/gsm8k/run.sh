@@ -110,8 +110,8 @@ if [ ! -s doctor.txt ]; then
   "$py" -m swarr_verl doctor | tee "doctor.$$"
   mv "doctor.$$" doctor.txt
 fi
-if [ ! -s rl_test.parquet ]; then
-  "$py" "$here/data.py" . ${DATA:+--train "$DATA/train.jsonl" --test "$DATA/test.jsonl"}
+if [ ! -s rl_train.parquet ]; then  # the last that is written
+  "$py" -m swarr_verl prepare gsm8k --out . ${DATA:+--from "$DATA/train.jsonl" "$DATA/test.jsonl"}
 fi
 
 beside evaluate sa "$MODEL"
