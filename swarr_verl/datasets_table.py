@@ -18,11 +18,18 @@ from swarr_verl.prompts import boxed
 
 Kind = type | tuple[type, ...]
 ANSWER = (str, int, float, NoneType)
-OPTIONAL_TEXT = (str, NoneType)
+OPTIONAL_TEXT = (str, NoneType)  # in the large sets, where a null is a row to count, not a reason to stop
+OPTIONAL_LIST = (list, NoneType)
 
 
 class Example(NamedTuple):
-    """A problem; `answer` is what the reward compares with, `solution` what SFT learns. None: the row has none."""
+    """What is learned from one row. None or empty: the row has none.
+
+    Attributes:
+        problem: without an instruction.
+        answer: what the reward compares with.
+        solution: what SFT learns.
+    """
 
     problem: str
     answer: str | None
@@ -88,23 +95,23 @@ DAPO_AFTER = '\n\nRemember to put your answer on its own line after "Answer:".'
 
 
 def _dapo(row: dict[str, Any]) -> Example:
-    """The problem stands in DAPO's own instruction, which asks for another form of answer than ours."""
-    content = row["prompt"][0]["content"].strip()
+    """The problem stands in DAPO's own instruction, which asks for another form of answer than ours; else none does."""
+    content, answer = row["prompt"][0]["content"].strip(), _answer(row["reward_model"]["ground_truth"])
     if not (content.startswith(DAPO_BEFORE) and content.endswith(DAPO_AFTER)):
-        raise ValueError("the prompt does not stand in DAPO's instruction ('Solve the following math problem ...')")
-    return Example(content[len(DAPO_BEFORE) : -len(DAPO_AFTER)], _answer(row["reward_model"]["ground_truth"]))
+        return Example("", answer)
+    return Example(content[len(DAPO_BEFORE) : -len(DAPO_AFTER)], answer)
 
 
 def _openr1(row: dict[str, Any]) -> Example:
     """The first of DeepSeek-R1's generations that Math-Verify or, where that could not tell, Llama found correct."""
-    verdicts = [row["correctness_math_verify"], row["correctness_llama"] or []]
-    correct = {index for verdict in verdicts for index, right in enumerate(verdict) if right}
-    solution = next((text for index, text in enumerate(row["generations"]) if index in correct), None)
-    return Example(row["problem"], _answer(row["answer"]), solution)
+    verdicts = [row["correctness_math_verify"], row["correctness_llama"]]
+    correct = {index for verdict in verdicts for index, right in enumerate(verdict or []) if right}
+    solution = next((text for index, text in enumerate(row["generations"] or []) if index in correct), None)
+    return Example(row["problem"] or "", _answer(row["answer"]), solution)
 
 
 def _openmath(row: dict[str, Any]) -> Example:
-    return Example(row["problem"], _answer(row["expected_answer"]), row["generated_solution"])
+    return Example(row["problem"] or "", _answer(row["expected_answer"]), row["generated_solution"])
 
 
 def _numina(row: dict[str, Any]) -> Example:
@@ -154,11 +161,11 @@ TABLE = {
         "open-r1/OpenR1-Math-220k",
         "apache-2.0",
         {
-            "problem": str,
+            "problem": OPTIONAL_TEXT,
             "answer": ANSWER,
-            "generations": list,
-            "correctness_math_verify": list,
-            "correctness_llama": (list, NoneType),
+            "generations": OPTIONAL_LIST,
+            "correctness_math_verify": OPTIONAL_LIST,
+            "correctness_llama": OPTIONAL_LIST,
         },
         _openr1,
         {"train": "train"},
@@ -168,7 +175,7 @@ TABLE = {
     "openmathreasoning": MathData(  # 306 thousand problems in 3.2 million rows
         "nvidia/OpenMathReasoning",
         "cc-by-4.0",
-        {"problem": str, "expected_answer": ANSWER, "generated_solution": str},
+        {"problem": OPTIONAL_TEXT, "expected_answer": ANSWER, "generated_solution": OPTIONAL_TEXT},
         _openmath,
         {"train": "cot"},
         sft=True,

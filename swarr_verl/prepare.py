@@ -137,15 +137,16 @@ class Split:
                 self.left_out.setdefault(reason, []).append(index)
 
     def _reason(self, index: int, example: Example) -> str | None:
-        if not example.problem.strip() or example.answer is None:
-            missing = "answer" if example.problem.strip() else "problem"
+        problem = example.problem.strip()
+        if not problem or not example.answer:
+            missing = "answer" if problem else "problem"
             if self.name != "train":
                 raise DataError(f"{self.file or self.data.hub}, row {index}: no {missing}. A test set must be whole.")
             return f"without a usable {missing}"
         if self.name != "train":
-            self.tests.add(f"rl_{self.name}.parquet", index, example.problem)
+            self.tests.add(f"rl_{self.name}.parquet", index, problem)
             return None
-        hits = self.tests.find(example.problem)
+        hits = self.tests.find(problem)
         self.hits += [(index, hit) for hit in hits]
         kind = min((hit.kind for hit in hits), key=_severity, default=None)
         return f"in a test set ({kind})" if kind in self.drop else None

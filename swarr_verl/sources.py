@@ -35,9 +35,9 @@ def examples(data: MathData, split: str, file: Path | None) -> Iterator[Example]
         _check(data, row, f"{where}, row {index}")
         try:
             yield data.read(row)
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{where}, row {index} is not a row of {data.hub}: {error}. Give a file of that data set."
+                f"{where}, row {index} is not a row of {data.hub}: {error!r}. Give a file of that data set."
             ) from error
 
 

@@ -271,10 +271,27 @@ def test_bad_rows_are_named_and_nothing_is_written(lines, message, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_dapo_in_another_instruction_is_refused(tmp_path):
-    row = ROWS["dapo-math-17k"][0] | {"prompt": [{"content": "2?"}]}
-    with pytest.raises(SystemExit, match=r"row 0 is not a row of BytedTsinghua.* does not stand in DAPO's instruction"):
-        prepare("dapo-math-17k", "--out", tmp_path, "--from", jsonl(tmp_path / "a.jsonl", [row]))
+def test_dapo_in_another_instruction_is_counted(tmp_path, capsys):
+    row = ROWS["dapo-math-17k"][0]
+    rows = [row, row | {"prompt": [{"content": "2?"}]}, row]
+    prepare("dapo-math-17k", "--out", tmp_path, "--from", jsonl(tmp_path / "a.jsonl", rows))
+    said = capsys.readouterr().out
+    assert "left out: 1 without a usable problem (rows 1)" in said and "1 rows; left out: 1 that repeat" in said
+    (row,) = read(tmp_path / "rl_train.parquet")
+    assert row["prompt"] == math_prompt("2?") and row["reward_model"]["ground_truth"] == "34"
+    rows = [{"prompt": ["2?"], "reward_model": {}}]
+    with pytest.raises(SystemExit, match=r"row 0 is not a row of BytedTsinghua"):
+        prepare("dapo-math-17k", "--out", tmp_path, "--from", jsonl(tmp_path / "a.jsonl", rows))
+
+
+@pytest.mark.parametrize("name", ["openr1-math-220k", "openmathreasoning", "numinamath"])
+def test_nulls_of_the_large_sets_are_counted(name, tmp_path, capsys):
+    row = ROWS[name][0]
+    rows = [row, *(row | {column: None} for column in TABLE[name].columns)]
+    prepare(name, "--out", tmp_path, "--from", jsonl(tmp_path / "a.jsonl", rows))
+    said = capsys.readouterr().out
+    assert "left out: 1 without a usable problem (rows 1)" in said
+    assert "without a usable answer (rows 2" in said
 
 
 @pytest.mark.parametrize(
