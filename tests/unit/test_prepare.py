@@ -103,6 +103,7 @@ def test_rows_of_each_data_set(name):
         ("numinamath", {"answer": "proof"}),
         ("numinamath", {"answer": "notfound"}),
         ("numinamath", {"problem_is_valid": "Incomplete"}),
+        ("numinamath", {"problem_is_valid": "No", "solution_is_valid": "No"}),
         ("openmathreasoning", {"expected_answer": None}),
     ],
 )
@@ -343,7 +344,7 @@ def test_the_hub_is_asked_for_what_the_table_says(tmp_path, monkeypatch, capsys)
 
 def test_parquet_as_on_the_hub(tmp_path):
     row = ROWS["openr1-math-220k"][0]
-    parquet.write_table(pa.Table.from_pylist([row] * 2500), tmp_path / "hub.parquet")
+    parquet.write_table(pa.Table.from_pylist([row] * 2500), tmp_path / "hub.parquet", row_group_size=700)
     prepare("openr1-math-220k", "--out", tmp_path, "--from", tmp_path / "hub.parquet")
     rows = read(tmp_path / "sft.parquet")
     assert len(rows) == 2500 and rows[-1]["messages"][1]["content"] == "right\nThe answer is \\boxed{9}."
