@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line: `python -m swarr_verl doctor | convert | inspect | prepare`."""
+"""Command line: `python -m swarr_verl doctor | convert | inspect | prepare | report`."""
 
 import argparse
 import sys
@@ -45,6 +45,19 @@ def _prepare(options: argparse.Namespace) -> int:
         sys.exit(f"[swarr] {error}")
 
 
+def _report(options: argparse.Namespace) -> int:
+    from swarr_verl.evaluation import Evaluation, EvaluationError
+    from swarr_verl.report import report
+
+    named = [run.rpartition("=") for run in options.runs]
+    try:
+        runs = [Evaluation.read(name or Path(path).name, Path(path)) for name, _, path in named]
+        print(report(runs, options.out), end="")
+    except EvaluationError as error:
+        sys.exit(f"[swarr] {error}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m swarr_verl", description="Tools of the SWARR plugin for verl.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -61,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--length", type=int, default=32768, help="of a sequence, tokens (default: %(default)s)")
     command.set_defaults(run=_inspect)
     _add_prepare(commands)
+    command = commands.add_parser("report", help="compare validation-only runs (+swarr=eval): accuracy with errors")
+    command.add_argument("runs", metavar="[NAME=]PATH", nargs="+", help="what verl dumped; the first is compared with")
+    command.add_argument("--out", type=Path, required=True, help="folder of report.md, report.json and the figure")
+    command.set_defaults(run=_report)
     return parser
 
 

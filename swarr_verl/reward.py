@@ -189,9 +189,15 @@ class SwarrRewardManager(DAPORewardManager):
         super().__init__(config, tokenizer, compute_score, **kwargs)
 
     async def run_single(self, data: DataProto) -> dict:
-        """Score one sample with plain values: verl's overlong penalty gives a tensor or the integer 0."""
+        """Score one sample with plain values: verl's overlong penalty gives a tensor or the integer 0.
+
+        Beside what `math_reward` says: `tokens` of the response, and whether the budget cut it (`truncated`).
+        """
         result = await super().run_single(data)
+        batch = data[-1:].batch  # as verl: the last of several sequences
+        tokens = int(batch["attention_mask"][:, -batch["responses"].shape[-1] :].sum())
         info = result["reward_extra_info"]
+        info |= {"tokens": tokens, "truncated": float(tokens >= self.config.data.max_response_length)}
         if "overlong_reward" in info:
             info |= {"overlong_reward": float(info["overlong_reward"]), "overlong": bool(info["overlong"])}
         return {"reward_score": float(result["reward_score"]), "reward_extra_info": info}

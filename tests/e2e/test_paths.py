@@ -99,6 +99,30 @@ def test_dapo(work, checkpoint, data):
         assert metrics["critic/score/min"] < metrics["critic/score/max"]
 
 
+def test_evaluation(work, checkpoint, data):
+    """A validation-only run, self-attention by a window that no sequence reaches, and its report."""
+    options = ["swarr.window=1000", f"{ROLLOUT}.val_kwargs.n=2", f"{ROLLOUT}.val_kwargs.do_sample=true"]
+    options += [f"{ROLLOUT}.val_kwargs.temperature=1", f"{ROLLOUT}.ignore_eos=false"]
+    drop = (
+        "swarr.window",
+        "trainer.val_before_train",
+        "trainer.save_freq",
+        "data.train",
+        f"{ROLLOUT}.n=",
+        f"{ACTOR}.ppo",
+    )
+    arguments = runs.rl(checkpoint, data, work / "eval", preset="[eval,cpu_rl]")
+    kept = [argument for argument in arguments if not argument.startswith(drop)]
+    run = runs.run(work, "eval", [*kept, *options])
+    assert run.code == 0, run.output[-3000:]
+    assert "[swarr] both sides see the same window: 1000 (layers 0-2)" in run.output
+    lines = [json.loads(line) for line in (work / "eval" / "0.jsonl").read_text().splitlines()]
+    assert len(lines) == 16 and all(0 < line["tokens"] <= 80 for line in lines)
+    report = runs.run(work, "report", ["-m", "swarr_verl", "report", str(work / "eval"), "--out", str(work / "out")])
+    assert report.code == 0, report.output
+    assert "| eval | 8 | 0.0 ± 0.0 |" in (work / "out" / "report.md").read_text()
+
+
 def post(url: str, body: dict) -> dict:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:

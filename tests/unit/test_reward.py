@@ -250,8 +250,17 @@ def test_manager_from_verls_registry():
     assert resolve_reward_manager_cls(config) is SwarrRewardManager
     right, wrong = run(config, sample(r"so \boxed{4}", "4"), sample("so 5", "4"))
     assert (right["reward_score"], wrong["reward_score"]) == (1.0, 0.0)
-    assert right["reward_extra_info"] == {"score": 1.0, "acc": 1.0, "answer": "4", "pred": "4", "format": 1.0}
-    assert wrong["reward_extra_info"] == {"score": 0.0, "acc": 0.0, "answer": "5", "pred": "5", "format": 0.0}
+    length = {"tokens": 12, "truncated": 0.0}
+    said = {"score": 1.0, "acc": 1.0, "answer": "4", "pred": "4", "format": 1.0}
+    assert right["reward_extra_info"] == said | length
+    said = {"score": 0.0, "acc": 0.0, "answer": "5", "pred": "5", "format": 0.0}
+    assert wrong["reward_extra_info"] == said | {"tokens": 4, "truncated": 0.0}
+
+
+def test_manager_says_what_the_budget_cut():
+    config = tree("rl", "reward.reward_manager.name=swarr_math", "data.max_response_length=40")
+    found = [row["reward_extra_info"] for row in run(config, sample("4" * 40, "4"), sample("4" * 39, "4"))]
+    assert [(info["tokens"], info["truncated"]) for info in found] == [(40, 1.0), (39, 0.0)]
 
 
 def test_manager_gives_the_overlong_penalty():
@@ -264,7 +273,7 @@ def test_manager_gives_the_overlong_penalty():
     assert long["reward_extra_info"]["acc"] == 1.0
     for result in (short, long):
         types = {key: type(value) for key, value in result["reward_extra_info"].items()}
-        assert types == KEYS | {"overlong_reward": float, "overlong": bool}
+        assert types == KEYS | {"overlong_reward": float, "overlong": bool, "tokens": int, "truncated": float}
 
 
 def test_a_custom_function_wins(tmp_path):

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m swarr_verl report NAME=PATH ... --out DIR`: a comparison of validation-only runs.
+
+Writes report.md and report.json (accuracy with standard errors, paired differences to the first run),
+disagreements.jsonl (samples that verl's own Hendrycks grader judges otherwise) and accuracy.png.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from swarr_verl.evaluation import Evaluation, difference, disagreements, summary
+
+BINS = 8
+
+
+def report(runs: list[Evaluation], out: Path) -> str:
+    """Compare the runs; returns the table that report.md has.
+
+    Raises:
+        EvaluationError: the runs are not of the same problems.
+    """
+    from verl.utils.reward_score import math_reward  # the second grader: string comparison after Hendrycks et al.
+
+    rows = [summary(run) for run in runs]
+    differences = [difference(run, runs[0]) for run in runs[1:]]
+    judged_otherwise = [line for run in runs for line in disagreements(run, math_reward.compute_score)]
+    counts = {run.name: sum(line["run"] == run.name for line in judged_otherwise) for run in runs}
+    text = "\n".join([*table(rows), *difference_lines(differences), *disagreement_lines(counts, rows)]) + "\n"
+    out.mkdir(parents=True, exist_ok=True)
+    write(
+        out / "disagreements.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in judged_otherwise)
+    )
+    content = {"runs": rows, "differences": differences, "second_grader": {"verl math_reward disagrees": counts}}
+    write(out / "report.json", json.dumps(content, indent=1) + "\n")
+    figure(runs, out / "accuracy.png")
+    write(out / "report.md", text)
+    return text
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown, accuracy in percent with its standard error over problems."""
+    names = list(dict.fromkeys(name for row in rows for name in row["accuracy"]))
+    lines = [
+        "| run | problems | " + " | ".join(f"{name}, %" for name in names) + " | truncated, % | mean tokens |",
+        "|---" * (len(names) + 4) + "|",
+    ]
+    for row in rows:
+        cells = [_percent(row["accuracy"].get(name)) for name in names]
+        truncated = "-" if row["truncated"] is None else f"{100 * row['truncated']:.1f}"
+        tokens = "-" if row["mean_tokens"] is None else f"{row['mean_tokens']:.0f}"
+        lines.append(f"| {row['name']} | {row['problems']} | {' | '.join(cells)} | {truncated} | {tokens} |")
+    return lines
+
+
+def _percent(found: tuple[float, float] | None) -> str:
+    return "-" if found is None else f"{100 * found[0]:.1f} ± {100 * found[1]:.1f}"
+
+
+def difference_lines(differences: list[dict[str, Any]]) -> list[str]:
+    """One line a run."""
+    lines = (
+        ["", "Paired differences of mean@k, percentage points, 95 % bootstrap over problems:"] if differences else []
+    )
+    for row in differences:
+        low, high = (100 * bound for bound in row["interval"])
+        lines.append(
+            f"- {row['ours']} - {row['theirs']}: {100 * row['difference']:+.1f} [{low:+.1f}, {high:+.1f}]; "
+            f"{row['better']} problems better, {row['worse']} worse"
+        )
+    return lines
+
+
+def disagreement_lines(counts: dict[str, int], rows: list[dict[str, Any]]) -> list[str]:
+    """How often the second grader judges otherwise."""
+    samples = {row["name"]: row["problems"] * row["k"] for row in rows}
+    found = ", ".join(f"{name} {count} of {samples[name]}" for name, count in counts.items())
+    return ["", f"verl's math_reward (string comparison) judges otherwise: {found} samples (disagreements.jsonl)."]
+
+
+def figure(runs: list[Evaluation], path: Path) -> None:
+    """Accuracy by response length, and by difficulty: the mean accuracy of all runs on the problem."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    fig, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
+    accuracy = {run.name: dict(zip(run.problems, run.mean_at_k(), strict=True)) for run in runs}
+    easiness = {problem: np.mean([of[problem] for of in accuracy.values()]) for problem in runs[0].problems}
+    for run in runs:
+        samples = [sample for found in run.problems.values() for sample in found]
+        if run.share("tokens") is not None:
+            _curve(panels[0], [s["tokens"] for s in samples], [s["acc"] > 0 for s in samples], run.name)
+        _curve(panels[1], [float(easiness[p]) for p in run.problems], list(accuracy[run.name].values()), run.name)
+    panels[0].set(xlabel="tokens of the response", ylabel="accuracy", ylim=(-0.02, 1.02))
+    panels[1].set(xlabel="easiness: mean accuracy of all runs on the problem")
+    panels[1].legend()
+    fig.tight_layout()
+    fig.savefig(path, dpi=150)
+    plt.close(fig)
+
+
+def _curve(panel: Any, x: list[float], y: list[float], name: str) -> None:
+    """Means in bins of equal numbers of points, with standard errors."""
+    order = np.argsort(x, kind="stable")
+    bins = [chunk for chunk in np.array_split(order, min(BINS, len(order))) if len(chunk) > 1]
+    across, up = np.asarray(x, float), np.asarray(y, float)
+    errors = [up[chunk].std(ddof=1) / np.sqrt(len(chunk)) for chunk in bins]
+    panel.errorbar([across[c].mean() for c in bins], [up[c].mean() for c in bins], errors, marker="o", label=name)
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
