@@ -84,7 +84,10 @@ def disagreement_lines(counts: dict[str, int], rows: list[dict[str, Any]]) -> li
 
 
 def figure(runs: list[Evaluation], path: Path) -> None:
-    """Accuracy by response length, and by difficulty: the mean accuracy of all runs on the problem."""
+    """Accuracy by response length, and by difficulty: the mean accuracy of all runs on the problem.
+
+    Bars are standard errors over the points of a bin: samples on the left, problems on the right.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -107,7 +110,7 @@ def figure(runs: list[Evaluation], path: Path) -> None:
 
 
 def _curve(panel: Any, x: list[float], y: list[float], name: str) -> None:
-    """Means in bins of equal numbers of points, with standard errors."""
+    """Means in bins of equal numbers of points."""
     order = np.argsort(x, kind="stable")
     bins = [chunk for chunk in np.array_split(order, min(BINS, len(order))) if len(chunk) > 1]
     across, up = np.asarray(x, float), np.asarray(y, float)
