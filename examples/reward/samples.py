@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarr_verl.grading import boxed_answers
+from swarr_verl.grading import boxed_answers, canonical
 
 HUB = {  # repository, configuration, column of the solution
     "gsm8k": ("openai/gsm8k", "main", "answer"),
@@ -66,14 +66,14 @@ def gold(name: str, row: dict) -> str:
 def altered(answer: str, others: list[str], draw: random.Random) -> str:
     """Return an answer of another value: a digit changed, a minus put in front, or another problem's text."""
     digits = [match.start() for match in re.finditer("[0-9]", answer)]
-    if digits and (draw.random() < 0.7 or re.fullmatch(r"[-0.]+", answer) or not re.fullmatch(r"[\d.,]+", answer)):
+    if digits and answer[0] in "123456789" and draw.random() < 0.3:
+        return "-" + answer
+    if digits:
         position = draw.choice(digits)
         digit = draw.choice([d for d in "0123456789" if d != answer[position]])
         return answer[:position] + digit + answer[position + 1 :]
-    if digits:
-        return "-" + answer
-    texts = sorted({other for other in others if not re.search("[0-9]", other)} - {answer})
-    return draw.choice([other for other in texts if other.lower() != answer.lower()])
+    own = canonical(answer).lower()
+    return draw.choice(sorted({o for o in others if not re.search("[0-9]", o) and canonical(o).lower() != own}))
 
 
 def response(sample: Sample, answer: str) -> str:
