@@ -4,7 +4,6 @@
 import asyncio
 import json
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,14 +12,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees import tree
+from trees import changed, tree
 from verl import DataProto
 from verl.trainer.ppo.reward import get_custom_reward_fn, load_reward_manager, resolve_reward_manager_cls
 
-from swarr_verl.reward import MAX_ANSWER, SwarrRewardManager, gold_answer, last_boxed, math_reward
+from swarr_verl.grading import MAX_ANSWER, boxed_answers, gold_answer
+from swarr_verl.reward import SwarrRewardManager, math_reward
 
-GSM8K = Path(__file__).parents[3] / "shared/data/gsm8k/test.jsonl"
+GSM8K = [folder / "shared/data/gsm8k/test.jsonl" for folder in Path(__file__).parents]
+GSM8K = next(filter(Path.exists, GSM8K), GSM8K[0])  # beside the checkout, or above it
 KEYS = {"score": float, "acc": float, "answer": str, "pred": str, "format": float}
+KEYS |= {"conflict": float, "path": str, "timeout": float, "seconds": float}
 
 
 def score(response: str, gold: object) -> float:
@@ -53,7 +55,7 @@ def score(response: str, gold: object) -> float:
 def test_extraction(response, answer):
     result = math_reward("test", response, "42")
     assert result["answer"] == answer
-    assert result["format"] == float(last_boxed(response) is not None)
+    assert result["format"] == float(bool(boxed_answers(response)))
     assert {key: type(value) for key, value in result.items()} == KEYS
 
 
@@ -123,48 +125,14 @@ def test_right(answer, gold):
         (r"\text{odd}", "even"),
         ("x^2+1", "x^2-1"),
         (r"\infty", "42"),
+        (r"\frac{1}{2^{58}}", r"\frac{1}{2^{98}}"),
+        (r"\frac{2}{10^{8}}", "0.00000001"),
         ("4<42", "42"),
         ("1" * (MAX_ANSWER + 1), "1" * (MAX_ANSWER + 1)),
     ],
 )
 def test_wrong(answer, gold):
     assert score(rf"\boxed{{{answer}}}", gold) == 0.0
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "9^{9^{9^{9}}}",
-        "9^{999999999}",
-        "100000000!",
-        r"\binom{10^9}{10^8}",
-        "(x+y+z)^{200}",
-        "e^{e^{e^{e^{e}}}}",
-        r"\sin(10^{10^8})",
-        r"\log_{2}(3^{10^9})",
-        r"\int_0^1 e^{x^2}\sin(x^3)\cos(x)dx",
-        r"\prod_{n=1}^{10^7} n",
-        r"\begin{pmatrix}1&2\\3&4\end{pmatrix}^{100000000}",
-        "(" * 100 + "1" + ")" * 100,
-        r"\frac{1}{" * 30 + "2" + "}" * 30,
-        "|x" * 60,
-        "1+" * 120 + "1",
-        r"\{" + ",".join(f"x_{{{i}}}" for i in range(30)) + r"\}",
-        "}{" * 100,
-        "\\" * 200,
-    ],
-)
-def test_hostile_answers_end_soon(answer):
-    start = time.thread_time()
-    assert score(rf"\boxed{{{answer}}}", r"\sqrt{x^2+1}") == 0.0
-    assert time.thread_time() - start < 5
-
-
-@pytest.mark.parametrize("text", ["{", r"\boxed{", r"\boxed ", "\\", "1,", "-", "1/", "9", "\ud800", "\0"])
-def test_long_responses_are_read_in_linear_time(text):
-    start = time.thread_time()
-    math_reward("test", text * (1_000_000 // len(text)), "42")
-    assert time.thread_time() - start < 5
 
 
 SNIPPETS = st.sampled_from(
@@ -177,7 +145,7 @@ TEXT = st.text(max_size=60) | st.lists(SNIPPETS, max_size=25).map("".join)
 @given(response=TEXT, gold=TEXT | st.integers() | st.floats())
 def test_never_raises_and_is_deterministic(response, gold):
     first, second = (math_reward("test", response, gold) for _ in range(2))
-    assert first == second
+    assert first | {"seconds": 0} == second | {"seconds": 0}
     assert {key: type(value) for key, value in first.items()} == KEYS
 
 
@@ -218,6 +186,9 @@ def test_gsm8k_gold_answers():
         assert score(rf"Thus \boxed{{{gold}1}}.", rationale) == 0.0
 
 
+MANAGER = ("reward.reward_manager.name=swarr_math",)
+
+
 class Characters:
     """A tokenizer of one token a character."""
 
@@ -250,17 +221,48 @@ def test_manager_from_verls_registry():
     assert resolve_reward_manager_cls(config) is SwarrRewardManager
     right, wrong = run(config, sample(r"so \boxed{4}", "4"), sample("so 5", "4"))
     assert (right["reward_score"], wrong["reward_score"]) == (1.0, 0.0)
-    length = {"tokens": 12, "truncated": 0.0}
-    said = {"score": 1.0, "acc": 1.0, "answer": "4", "pred": "4", "format": 1.0}
-    assert right["reward_extra_info"] == said | length
-    said = {"score": 0.0, "acc": 0.0, "answer": "5", "pred": "5", "format": 0.0}
-    assert wrong["reward_extra_info"] == said | {"tokens": 4, "truncated": 0.0}
+    alike = {"conflict": 0.0, "timeout": 0.0, "truncated": 0.0}
+    for result, expected in (
+        (right, {"score": 1.0, "acc": 1.0, "answer": "4", "pred": "4", "format": 1.0, "path": "string", "tokens": 12}),
+        (wrong, {"score": 0.0, "acc": 0.0, "answer": "5", "pred": "5", "format": 0.0, "path": "number", "tokens": 4}),
+    ):
+        assert 0 < result["reward_extra_info"].pop("seconds") < 1
+        assert result["reward_extra_info"] == expected | alike
 
 
 def test_manager_says_what_the_budget_cut():
     config = tree("rl", "reward.reward_manager.name=swarr_math", "data.max_response_length=40")
     found = [row["reward_extra_info"] for row in run(config, sample("4" * 40, "4"), sample("4" * 39, "4"))]
     assert [(info["tokens"], info["truncated"]) for info in found] == [(40, 1.0), (39, 0.0)]
+
+
+OPTIONS = {"format_score": 0.1, "conflict_penalty": 0.5, "deadline": 9.0, "workers": 1}
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (r"\boxed{4}", 1.0),
+        (r"so 4", 1.0),
+        (r"\boxed{5}", 0.1),
+        (r"so 5", 0.0),
+        (r"\boxed{5} \boxed{4}", 0.5),
+        (r"\boxed{4} \boxed{5}", -0.4),
+        (r"\boxed{4.0} \boxed{4}", 1.0),
+        (r"\boxed{} \boxed{\boxed{4}}", 1.0),
+    ],
+)
+def test_format_score_and_conflict_penalty(response, expected):
+    config = tree("rl", *MANAGER, *[f"+reward.reward_kwargs.{key}={value}" for key, value in OPTIONS.items()])
+    assert run(config, sample(response, "4"))[0]["reward_score"] == pytest.approx(expected)
+    assert math_reward("test", response, "4")["score"] == float(response.rstrip("}").endswith("4"))  # off by default
+
+
+@pytest.mark.parametrize("option", ["formatscore=0.1", "format_score=1", "deadline=0", "workers=0.5", "workers=two"])
+def test_an_option_that_means_nothing_is_refused(option):
+    config = changed(tree("rl", *MANAGER), f"reward.reward_kwargs.{option}")
+    with pytest.raises(ValueError, match=f"^reward.reward_kwargs.{option.split('=')[0]}.*(give|Remove it)"):
+        load_reward_manager(config, Characters())
 
 
 def test_manager_gives_the_overlong_penalty():
