@@ -49,9 +49,9 @@ def load(args: Namespace) -> list[Sample]:
         else:
             rows = [json.loads(line) for line in path.read_text().splitlines()]
         pairs = [(row[column], gold(name, row)) for row in rows]
+        golds = [answer for _, answer in pairs]
         if args.limit:
             pairs = random.Random(0).sample(pairs, args.limit)
-        golds = [answer for _, answer in pairs]
         samples += [
             Sample(name, solution, answer, altered(answer, golds, random.Random(f"{name} {index}")))
             for index, (solution, answer) in enumerate(pairs)
