@@ -69,7 +69,8 @@ def cpu_seconds() -> float:
 
 
 async def measure(samples: list[Sample], size: int) -> dict:
-    manager = SwarrRewardManager(OmegaConf.create({"reward": {"reward_kwargs": {"deadline": 60.0}}}), Characters())
+    config = {"reward": {"reward_kwargs": {"deadline": 60.0}}, "data": {"max_response_length": 2000}}
+    manager = SwarrRewardManager(OmegaConf.create(config), Characters())
     await score(manager, batch(samples[:64]))  # workers start
     batches = [batch(samples[i : i + size]) for i in range(0, len(samples), size)]
     start, cpu, results = time.perf_counter(), cpu_seconds(), []
