@@ -148,6 +148,8 @@ def test_flash_attn_4_is_given_integers(monkeypatch):
     package = types.SimpleNamespace(flash_attn_func=None, flash_attn_varlen_func=flash_attn_varlen_func)
     monkeypatch.setitem(sys.modules, "flash_attn", types.ModuleType("flash_attn"))
     monkeypatch.setitem(sys.modules, "flash_attn.cute", package)
+    for name in ("_flash_fn", "_flash_varlen_fn", "_pad_fn", "_unpad_fn", "_process_flash_kwargs_fn"):
+        monkeypatch.setattr(upstream, name, getattr(upstream, name))  # restored, as is the name that they go by:
     monkeypatch.setattr(upstream, "_loaded_implementation", None)
     q = torch.zeros(1, 97, 4, 8)
     call = dict(position_ids=PACKED, sliding_window=16, attn_implementation="flash_attention_4")
