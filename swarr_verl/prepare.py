@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from swarr_verl.datasets_table import TABLE, Example, MathData
+from swarr_verl.files import write_whole
 from swarr_verl.lengths import Measure, measure_with
 from swarr_verl.outputs import RL, SFT, Output, rl_row, sft_row
 from swarr_verl.overlap import NGRAM, Hit, ProblemIndex, normalize
@@ -167,11 +167,8 @@ class Split:
             kinds[index] = min(kinds.get(index, hit.kind), hit.kind, key=_severity)
         rows = Counter(kinds.values())
         touched = len({(hit.file, hit.row) for _, hit in self.hits})
-        part = path.with_name(path.name + ".part")
-        part.write_text(
-            json.dumps([{"train_row": index, **hit._asdict()} for index, hit in self.hits], indent=1) + "\n"
-        )
-        os.replace(part, path)
+        hits = [{"train_row": index, **hit._asdict()} for index, hit in self.hits]
+        write_whole(path, json.dumps(hits, indent=1) + "\n")
         print(
             f"overlap: of {self.rows} train rows {rows['exact']} state a test problem, {rows[f'{NGRAM}-gram']} more "
             f"share {NGRAM} words in a row with one; {touched} of {len(self.tests)} test problems are touched "

@@ -8,13 +8,13 @@ disagreements.jsonl (samples that verl's own Hendrycks grader judges otherwise) 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from swarr_verl.evaluation import Evaluation, difference, disagreements, summary
+from swarr_verl.files import write_whole
 
 BINS = 8
 
@@ -33,13 +33,12 @@ def report(runs: list[Evaluation], out: Path) -> str:
     counts = {run.name: sum(line["run"] == run.name for line in judged_otherwise) for run in runs}
     text = "\n".join([*table(rows), *difference_lines(differences), *disagreement_lines(counts, rows)]) + "\n"
     out.mkdir(parents=True, exist_ok=True)
-    write(
-        out / "disagreements.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in judged_otherwise)
-    )
+    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in judged_otherwise)
+    write_whole(out / "disagreements.jsonl", lines)
     content = {"runs": rows, "differences": differences, "second_grader": {"verl math_reward disagrees": counts}}
-    write(out / "report.json", json.dumps(content, indent=1) + "\n")
+    write_whole(out / "report.json", json.dumps(content, indent=1) + "\n")
     figure(runs, out / "accuracy.png")
-    write(out / "report.md", text)
+    write_whole(out / "report.md", text)
     return text
 
 
@@ -116,10 +115,3 @@ def _curve(panel: Any, x: list[float], y: list[float], name: str) -> None:
     across, up = np.asarray(x, float), np.asarray(y, float)
     errors = [up[chunk].std(ddof=1) / np.sqrt(len(chunk)) for chunk in bins]
     panel.errorbar([across[c].mean() for c in bins], [up[c].mean() for c in bins], errors, marker="o", label=name)
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
