@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 
+from swarr_verl.grading import boxed_answers
+
 INSTRUCTION = "\nLet's think step by step and output the final answer within \\boxed{}."
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BARE = re.compile(r"\\(boxed|fbox)\s+(\w)(?!\w)")  # `\boxed 2`, as two solutions of MATH have it
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def math_prompt(problem: str) -> list[dict[str, str]]:
@@ -42,11 +42,5 @@ def boxed(text: str) -> str | None:
     >>> boxed(r"So \boxed{1}, that is \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'
     """
-    text = _BARE.sub(r"\\\1{\2}", text)
-    for box in reversed(list(_BOX.finditer(text))):
-        depth = 1
-        for brace in _BRACE.finditer(text, box.end()):
-            depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-            if depth == 0:
-                return text[box.end() : brace.start()].strip()
-    return None
+    found = boxed_answers(_BARE.sub(r"\\\1{\2}", text))
+    return found[-1] if found else None
