@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
     """Whether an answer is right, and what decided it.
 
     `path` is `empty` (no gold or no answer), `string`, `number`, `refused` (too long, too deep, too much work, or in
-    a base), `symbolic` (math-verify), `unreadable` (math-verify raised), `timeout` or `died` (the worker did).
+    a base), `symbolic` (math-verify), `unreadable` (math-verify raised), `timeout` or `died` (the worker did; twice).
     """
 
     correct: bool
@@ -87,9 +87,9 @@ def exact_verdict(gold: str, answer: str) -> Verdict | None:
         return Verdict(False, "empty")
     if max(len(gold), len(answer)) > MAX_ANSWER:
         return Verdict(False, "refused")
-    if canonical(gold) == canonical(answer):
-        return Verdict(True, "string")
     a, b = _number(gold), _number(answer)
+    if _spelling(gold, a) == _spelling(answer, b):
+        return Verdict(True, "string")
     if a and b:
         return Verdict(a[0] == b[0] or a[0] * a[1] == b[0] * b[1], "number")
     if max(_nesting(answer), answer.count("|")) > MAX_NESTING or re.search("[0-9]_", gold + answer):
@@ -106,7 +106,10 @@ def conflicting(boxes: list[str]) -> bool:
 
 def canonical(answer: str) -> str:
     """Return one spelling for answers that differ in typography only."""
-    number = _number(answer)
+    return _spelling(answer, _number(answer))
+
+
+def _spelling(answer: str, number: tuple[Fraction, Fraction] | None) -> str:
     if number:
         return str(number[0])
     text = "".join(_tidy(answer).split())

@@ -125,8 +125,8 @@ class SwarrRewardManager(DAPORewardManager):
         Beside what `math_reward` says: `tokens` of the response, and whether the budget cut it (`truncated`).
         """
         result = await super().run_single(data)
-        batch = data[-1:].batch  # as verl: the last of several sequences
-        tokens = int(batch["attention_mask"][:, -batch["responses"].shape[-1] :].sum())
+        width = data.batch["responses"].shape[-1]
+        tokens = int(data.batch["attention_mask"][-1, -width:].sum())  # as verl: the last of several sequences
         info = result["reward_extra_info"]
         info |= {"tokens": tokens, "truncated": float(tokens >= self.config.data.max_response_length)}
         if "overlong_reward" in info:
