@@ -49,6 +49,12 @@ REPEATABLE = (
     "actor_rollout_ref.rollout.n=1",
     "actor_rollout_ref.actor.entropy_coeff=0.01",
 )
+LORA = [
+    "actor_rollout_ref.model.lora_rank=8",
+    "actor_rollout_ref.model.lora_alpha=16",
+    "actor_rollout_ref.rollout.load_format=safetensors",
+    "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra]",
+]
 GUARD = "swarr.max_probs_diff_mean=1e-4"  # fp32 on a CPU
 LIMIT = 480  # seconds a run may take; about 100 on two idle cores
 

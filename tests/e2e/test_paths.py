@@ -60,9 +60,8 @@ def test_sft_under_ulysses_is_that_of_one_process(sft, work, checkpoint, data):
 
 def test_lora_adapter_reaches_the_rollout_and_the_merged_checkpoint(work, checkpoint, data):
     """The adapter alone is synced. A stale one would differ: its two steps move probabilities by more than 1e-2."""
-    lora = [f"{MODEL}.lora_rank=8", f"{MODEL}.lora_alpha=16", f"{ROLLOUT}.load_format=safetensors"]
-    saved = [f"{ACTOR}.checkpoint.save_contents=[model,optimizer,extra]", "trainer.total_training_steps=3"]
-    options = [*runs.REPEATABLE, runs.GUARD, *lora, *saved, f"{ACTOR}.optim.lr=1e-2"]
+    steps = ["trainer.total_training_steps=3", f"{ACTOR}.optim.lr=1e-2"]
+    options = [*runs.REPEATABLE, runs.GUARD, *runs.LORA, *steps]
     run = runs.run(work, "lora", runs.rl(checkpoint, data, work / "lora", *options))
     assert run.code == 0, run.output[-3000:]
     assert "[swarr] both sides see the same window: 16 (layers 0-2)" in run.output

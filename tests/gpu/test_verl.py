@@ -4,6 +4,8 @@
 In bf16, so the two sides agree to rounding only; which window each has is asked of the live engines.
 """
 
+import os
+
 import pytest
 import runs
 import tiny
@@ -13,12 +15,6 @@ GPUS = torch.cuda.device_count()
 pytestmark = [pytest.mark.timeout(590), pytest.mark.skipif(GPUS == 0, reason="no GPU")]
 two = pytest.mark.skipif(GPUS < 2, reason="one GPU: two are needed")
 MODEL, ACTOR, ROLLOUT = (f"actor_rollout_ref.{name}" for name in ("model", "actor", "rollout"))
-LORA = [
-    f"{MODEL}.lora_rank=8",
-    f"{MODEL}.lora_alpha=16",
-    f"{ROLLOUT}.load_format=safetensors",
-    f"{ACTOR}.checkpoint.save_contents=[model,optimizer,extra]",
-]
 CASES = {
     "fsdp2, dynamic batch": [
         f"{ACTOR}.use_dynamic_bsz=true",
@@ -34,8 +30,8 @@ CASES = {
         f"{MODEL}.use_fused_kernels=true",
         f"{MODEL}.fused_kernel_options.impl_backend=triton",
     ],
-    "lora adapter": LORA,
-    "lora merged": [*LORA, f"{MODEL}.lora.merge=true"],
+    "lora adapter": runs.LORA,
+    "lora merged": [*runs.LORA, f"{MODEL}.lora.merge=true"],
     "reference policy": [f"{ACTOR}.use_kl_loss=true", "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=4"],
     "hybrid": ["swarr.layers=[1]"],
 }
@@ -47,11 +43,10 @@ TWO = [
 
 
 @pytest.fixture
-def gpu(worker_id, monkeypatch):
-    """Workers of pytest-xdist take turns on the GPUs."""
-    monkeypatch.setenv(
-        "CUDA_VISIBLE_DEVICES", str(int("0" + worker_id.removeprefix("gw").removeprefix("master")) % GPUS)
-    )
+def gpu(monkeypatch):
+    """One GPU for a run; workers of pytest-xdist, if there are any, take turns."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", str(int(worker) % GPUS))
 
 
 def assert_trained(run: runs.Run, windows: str = "16 (layers 0-2)") -> None:
