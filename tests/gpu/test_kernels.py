@@ -9,6 +9,7 @@ import functools
 import pytest
 import tiny
 import torch
+from forms import logits_and_grads, one_by_one, packed, padded
 
 from swarr_verl import attention
 from swarr_verl.families import apply_window
@@ -35,38 +36,9 @@ def model(shape: str, window: int | None, attn: str, dtype: torch.dtype):
     return tiny.model(config, attn=attn, dtype=dtype).cuda()
 
 
-def one_by_one(built, embeds):
-    rows = [built(inputs_embeds=row, use_cache=False).logits for row in embeds.split(LENGTHS, dim=1)]
-    return torch.cat(rows, dim=1)
-
-
-def packed(built, embeds):
-    positions = torch.cat([torch.arange(n) for n in LENGTHS])[None].cuda()
-    return built(inputs_embeds=embeds, position_ids=positions, use_cache=False).logits
-
-
-def padded(built, embeds):
-    longest = max(LENGTHS)
-    rows = [torch.nn.functional.pad(row, (0, 0, longest - row.shape[1], 0)) for row in embeds.split(LENGTHS, dim=1)]
-    mask = torch.arange(longest).cuda() >= longest - torch.tensor(LENGTHS)[:, None].cuda()
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    logits = built(inputs_embeds=torch.cat(rows), attention_mask=mask, position_ids=positions, use_cache=False).logits
-    return logits[mask][None]
-
-
-def logits_and_grads(built, form):
-    """Of rows of LENGTHS tokens, (1, tokens, vocabulary) and (1, tokens, hidden), in fp64."""
-    ids = torch.randint(3, 128, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(1)).cuda()
-    embeds = built.get_input_embeddings()(ids).detach().requires_grad_()
-    logits = form(built, embeds)
-    weight = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).to(logits)
-    (grad,) = torch.autograd.grad((logits * weight).sum(), embeds)
-    return logits.detach().double(), grad.double()
-
-
 @functools.cache
 def eager(shape: str, window: int | None, dtype: torch.dtype):
-    return logits_and_grads(model(shape, window, "eager", dtype), one_by_one)
+    return logits_and_grads(model(shape, window, "eager", dtype), one_by_one, LENGTHS)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
@@ -77,7 +49,7 @@ def test_kernel(kernel, form, shape, dtype):
     built = model(shape, WINDOW, kernel, dtype)
     assert built.config._attn_implementation == kernel
     ours, theirs, oracle = (
-        logits_and_grads(built, form),
+        logits_and_grads(built, form, LENGTHS),
         eager(shape, WINDOW, dtype),
         eager(shape, WINDOW, torch.float64),
     )
@@ -94,7 +66,7 @@ def test_control_a_neighbouring_window_of_the_same_kernel_fails(kernel):
     """The test above would see a kernel that is off by one, or (a window of the whole length) has none."""
     oracle, own = eager("qwen2-64", WINDOW, torch.float64), eager("qwen2-64", WINDOW, torch.bfloat16)
     for other in (WINDOW - 1, WINDOW + 1, max(LENGTHS)):
-        off = logits_and_grads(model("qwen2-64", other, kernel, torch.bfloat16), packed)
+        off = logits_and_grads(model("qwen2-64", other, kernel, torch.bfloat16), packed, LENGTHS)
         for k, e, o in zip(off, own, oracle, strict=True):
             assert (k - o).norm() > 2 * (e - o).norm(), other
 
@@ -104,7 +76,7 @@ def test_control_a_neighbouring_window_of_the_same_kernel_fails(kernel):
 def test_rows_no_longer_than_the_window(kernel, form):
     """Where flash-attn-4 under transformers 5.9 fails without the plugin's patch."""
     ours, theirs, oracle = (
-        logits_and_grads(model("qwen2-64", max(LENGTHS), kernel, torch.bfloat16), form),
+        logits_and_grads(model("qwen2-64", max(LENGTHS), kernel, torch.bfloat16), form, LENGTHS),
         eager("qwen2-64", None, torch.bfloat16),
         eager("qwen2-64", None, torch.float64),
     )

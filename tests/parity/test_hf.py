@@ -11,6 +11,7 @@ import functools
 import pytest
 import tiny
 import torch
+from forms import logits_and_grads, one_by_one, packed, padded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -46,34 +47,6 @@ def model(family: str, window: int | None, layers="all", attn: str = "eager", dt
     return built
 
 
-def one_by_one(built, embeds, rows):
-    return torch.cat([built(inputs_embeds=row, use_cache=False).logits for row in embeds.split(rows, dim=1)], dim=1)
-
-
-def packed(built, embeds, rows):
-    positions = torch.cat([torch.arange(n) for n in rows])[None]
-    return built(inputs_embeds=embeds, position_ids=positions, use_cache=False).logits
-
-
-def padded(built, embeds, rows):
-    longest = max(rows)
-    batch = [torch.nn.functional.pad(row, (0, 0, longest - row.shape[1], 0)) for row in embeds.split(rows, dim=1)]
-    mask = torch.arange(longest) >= longest - torch.tensor(rows)[:, None]
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    logits = built(inputs_embeds=torch.cat(batch), attention_mask=mask, position_ids=positions, use_cache=False).logits
-    return logits[mask][None]
-
-
-def run(built, form=one_by_one, rows=ROWS):
-    """Logits (1, tokens, vocabulary), and the gradient of a random projection of them to the embeddings."""
-    ids = torch.randint(3, 128, (1, sum(rows)), generator=torch.Generator().manual_seed(1))
-    embeds = built.get_input_embeddings()(ids).detach().requires_grad_()
-    logits = form(built, embeds, rows)
-    weight = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    (grad,) = torch.autograd.grad((logits * weight.to(logits.dtype)).sum(), embeds)
-    return logits.detach().double(), grad.double()
-
-
 NAN = ("eager", padded)  # in fp64 only: a pad sees nothing, and fp64's least number is -inf to eager's fp32 softmax
 
 
@@ -84,7 +57,7 @@ def definition(family: str, window: int | None, layers="all", rows=ROWS):
     widths = [None] * LAYERS if window is None else WindowSpec(window, layers).windows(LAYERS)
     for layer, width in zip(dense.model.layers, widths, strict=True):
         layer.register_forward_pre_hook(functools.partial(_with_mask, width), with_kwargs=True)
-    return run(dense, rows=rows)
+    return logits_and_grads(dense, one_by_one, rows)
 
 
 def _with_mask(window, layer, args, kwargs):
@@ -107,7 +80,7 @@ def test_every_kernel_and_form_is_the_definition(family, layers, window, record)
         assert built.config._attn_implementation == kernel
         for form in (one_by_one, packed, padded):
             if (kernel, form) != NAN:
-                assert_equal(run(built, form), oracle, tolerance)
+                assert_equal(logits_and_grads(built, form, ROWS), oracle, tolerance)
 
 
 @settings(max_examples=40, deadline=None)
@@ -122,7 +95,7 @@ def test_over_shapes(pattern, window, rows, kernel, form):
     family, layers = pattern
     assume((kernel, form) != NAN)
     oracle = definition.__wrapped__(family, window, layers, tuple(rows))
-    assert_equal(run(model(family, window, layers, kernel), form, tuple(rows)), oracle, KERNELS[kernel])
+    assert_equal(logits_and_grads(model(family, window, layers, kernel), form, tuple(rows)), oracle, KERNELS[kernel])
 
 
 @pytest.mark.parametrize(("family", "layers"), PATTERNS)
@@ -143,7 +116,8 @@ def test_control_neighbours_full_and_other_patterns_diverge(family, layers):
 @pytest.mark.parametrize("kernel", ["eager", varlen.TORCH_VARLEN])  # sdpa takes another kernel where there is a mask
 @pytest.mark.parametrize(("family", "layers"), PATTERNS)
 def test_window_of_the_length_is_dense_bit_for_bit(family, layers, kernel):
-    found, dense = run(model(family, max(ROWS), layers, kernel)), run(model(family, None, attn=kernel))
+    models = model(family, max(ROWS), layers, kernel), model(family, None, attn=kernel)
+    found, dense = (logits_and_grads(built, one_by_one, ROWS) for built in models)
     for ours, theirs in zip(found, dense, strict=True):
         assert torch.equal(ours, theirs)
 
@@ -153,8 +127,8 @@ def test_window_of_the_length_is_dense_bit_for_bit(family, layers, kernel):
 def test_within_twice_eagers_own_error(family, layers, dtype):
     oracle = definition(family, W, layers)
     for form in (packed, padded):
-        theirs = run(model(family, W, layers, "eager", dtype), form)
+        theirs = logits_and_grads(model(family, W, layers, "eager", dtype), form, ROWS)
         for kernel in ("sdpa", varlen.TORCH_VARLEN):
-            ours = run(model(family, W, layers, kernel, dtype), form)
+            ours = logits_and_grads(model(family, W, layers, kernel, dtype), form, ROWS)
             for name, o, e, k in zip(("logits", "gradients"), oracle, theirs, ours, strict=True):
                 assert (k - o).norm() <= 2 * (e - o).norm(), (kernel, form, name)
