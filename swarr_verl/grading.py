@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ MAX_ANSWER = 256  # characters; the longest answer of MATH's training set has 18
 MAX_NESTING = 8  # brackets; MATH needs 3
 
 _BOX = re.compile(r"\\\\?(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_NUMBERS = re.compile(r"(?:(?<![\w)\]}.])-)?(?:[0-9][0-9,]*)?\.?[0-9]+(?:/[0-9]+)?%?")
+_NUMBERS = re.compile(r"(?=[-.0-9])(?:(?<![\w)\]}.])-)?(?:[0-9][0-9,]*)?\.?[0-9]+(?:/[0-9]+)?%?")
 
 _TIDY = (  # in this order
     (re.compile(r"\\(?:text\w*|mbox|mathrm|mathbf|operatorname)\s*\{([^{}]*)\}"), r" \1 "),
@@ -124,6 +125,7 @@ def _tidy(text: str) -> str:
     return text.strip()
 
 
+@lru_cache(256)  # the gold answer of a group, and an answer that is judged and then spelled
 def _number(answer: str) -> tuple[Fraction, Fraction] | None:
     """Return the value of a plain number and its scale (1/100 for a percentage); units are dropped."""
     match = _NUMBER.fullmatch(_tidy(answer))

@@ -8,6 +8,7 @@ to math-verify, in worker processes with a deadline (`swarr_verl.grading_pool`, 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,8 @@ from swarr_verl.grading import (
 )
 from swarr_verl.grading_pool import DEADLINE, WORKERS, shared_pool
 
+_MEANS = ("acc", "format", "conflict", "truncated")
+_SUMS = {"timeout": "reward/timeouts", "seconds": "reward/seconds"}
 DAPO_OPTIONS = ("max_resp_len", "overlong_buffer_cfg")  # of reward.reward_kwargs: verl's DAPORewardManager reads them
 
 
@@ -81,6 +84,18 @@ def math_reward(
     }
 
 
+def reward_metrics(infos: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return what a training step logs of its samples' dicts; nothing if another reward made them.
+
+    `reward/acc`, `format`, `conflict` and `truncated` are means over the samples; `reward/timeouts` and
+    `reward/seconds` are sums over them, and so over verl's reward workers, which work side by side.
+    """
+    if not infos or any(not info.keys() >= {*_MEANS, *_SUMS} for info in infos):
+        return {}
+    means = {f"reward/{name}": sum(info[name] for info in infos) / len(infos) for name in _MEANS}
+    return means | {metric: sum(info[name] for info in infos) for name, metric in _SUMS.items()}
+
+
 def reward_options(config: Any) -> dict[str, Any]:
     """Return the options of `math_reward` in a config's `reward.reward_kwargs`.
 
@@ -118,6 +133,7 @@ class SwarrRewardManager(DAPORewardManager):
         if not (config.reward.get("custom_reward_function") or {}).get("path"):
             compute_score = partial(math_reward, **reward_options(config))
         super().__init__(config, tokenizer, compute_score, **kwargs)
+        self._budget = config.data.max_response_length  # once: OmegaConf takes 0.1 ms a look
 
     async def run_single(self, data: DataProto) -> dict:
         """Score one sample with plain values: verl's overlong penalty gives a tensor or the integer 0.
@@ -128,7 +144,7 @@ class SwarrRewardManager(DAPORewardManager):
         width = data.batch["responses"].shape[-1]
         tokens = int(data.batch["attention_mask"][-1, -width:].sum())  # as verl: the last of several sequences
         info = result["reward_extra_info"]
-        info |= {"tokens": tokens, "truncated": float(tokens >= self.config.data.max_response_length)}
+        info |= {"tokens": tokens, "truncated": float(tokens >= self._budget)}
         if "overlong_reward" in info:
             info |= {"overlong_reward": float(info["overlong_reward"]), "overlong": bool(info["overlong"])}
         return {"reward_score": float(result["reward_score"]), "reward_extra_info": info}

@@ -45,6 +45,8 @@ def test_rl_sees_one_window_on_both_sides(rl):
     for step, metrics in rl.metrics.items():  # steps 2 to 4 follow a weight sync
         assert metrics["response_length/min"] == 80, "responses of 5 windows"
         assert metrics[runs.DIFF_MAX] < 1e-4, step
+        assert metrics["reward/acc"] == pytest.approx(metrics["critic/score/mean"])
+        assert (metrics["reward/truncated"], metrics["reward/timeouts"]) == (1, 0)
     assert rl.metrics[1]["actor/grad_norm"] > 0
 
 

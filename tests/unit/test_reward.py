@@ -2,10 +2,7 @@
 """The math reward: what it takes for the answer, what for equal, and that hostile text cannot hurt it."""
 
 import asyncio
-import json
-import random
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +13,9 @@ from trees import changed, tree
 from verl import DataProto
 from verl.trainer.ppo.reward import get_custom_reward_fn, load_reward_manager, resolve_reward_manager_cls
 
-from swarr_verl.grading import MAX_ANSWER, boxed_answers, gold_answer
-from swarr_verl.reward import SwarrRewardManager, math_reward
+from swarr_verl.grading import MAX_ANSWER, boxed_answers
+from swarr_verl.reward import SwarrRewardManager, math_reward, reward_metrics
 
-GSM8K = [folder / "shared/data/gsm8k/test.jsonl" for folder in Path(__file__).parents]
-GSM8K = next(filter(Path.exists, GSM8K), GSM8K[0])  # beside the checkout, or above it
 KEYS = {"score": float, "acc": float, "answer": str, "pred": str, "format": float}
 KEYS |= {"conflict": float, "path": str, "timeout": float, "seconds": float}
 
@@ -176,16 +171,6 @@ def test_in_executor_threads():
     assert scores == [expected for *_, expected in cases]
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason=f"{GSM8K} is not here")
-def test_gsm8k_gold_answers():
-    rows = [json.loads(line)["answer"] for line in GSM8K.read_text().splitlines()]
-    for rationale in random.Random(0).sample(rows, 300):
-        gold = gold_answer(rationale)
-        assert score(rationale, rationale) == 1.0
-        assert score(rf"Thus \boxed{{{gold}}}.", rationale) == 1.0
-        assert score(rf"Thus \boxed{{{gold}1}}.", rationale) == 0.0
-
-
 MANAGER = ("reward.reward_manager.name=swarr_math",)
 
 
@@ -234,6 +219,17 @@ def test_manager_says_what_the_budget_cut():
     config = tree("rl", "reward.reward_manager.name=swarr_math", "data.max_response_length=40")
     found = [row["reward_extra_info"] for row in run(config, sample("4" * 40, "4"), sample("4" * 39, "4"))]
     assert [(info["tokens"], info["truncated"]) for info in found] == [(40, 1.0), (39, 0.0)]
+
+
+def test_what_a_training_step_logs():
+    rows = run(tree("rl", *MANAGER), sample(r"\boxed{4}", "4"), sample("so 5", "4"), sample("4" * 40, "4", width=512))
+    infos = [row["reward_extra_info"] for row in rows]
+    infos[1] |= {"timeout": 1.0, "seconds": 5.0}
+    found = reward_metrics(infos)
+    assert found.pop("reward/seconds") == sum(info["seconds"] for info in infos)
+    means = {"reward/acc": 1 / 3, "reward/format": 1 / 3, "reward/conflict": 0.0, "reward/truncated": 0.0}
+    assert found == means | {"reward/timeouts": 1.0}
+    assert reward_metrics([*infos, {"acc": 1.0}]) == reward_metrics([]) == {}  # another reward's
 
 
 OPTIONS = {"format_score": 0.1, "conflict_penalty": 0.5, "deadline": 9.0, "workers": 1}
