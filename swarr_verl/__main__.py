@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line: `python -m swarr_verl doctor | convert | inspect | prepare | report`."""
+"""Command line: `python -m swarr_verl bench | convert | doctor | inspect | prepare | report`."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,15 @@ def _prepare(options: argparse.Namespace) -> int:
         sys.exit(f"[swarr] {error}")
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from swarr_verl.bench import BenchError, run
+
+    try:
+        return run(options)
+    except BenchError as error:
+        sys.exit(f"[swarr] {error}")
+
+
 def _report(options: argparse.Namespace) -> int:
     from swarr_verl.evaluation import Evaluation, EvaluationError
     from swarr_verl.report import report
@@ -73,12 +83,28 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("path", metavar="PATH", help="folder of a checkpoint, or its name on the hub")
     command.add_argument("--length", type=int, default=32768, help="of a sequence, tokens (default: %(default)s)")
     command.set_defaults(run=_inspect)
+    _add_bench(commands)
     _add_prepare(commands)
     command = commands.add_parser("report", help="compare validation-only runs (+swarr=eval): accuracy with errors")
     command.add_argument("runs", metavar="[NAME=]PATH", nargs="+", help="what verl dumped; the first is compared with")
     command.add_argument("--out", type=Path, required=True, help="folder of report.md, report.json and the figure")
     command.set_defaults(run=_report)
     return parser
+
+
+def _add_bench(commands: Any) -> None:
+    command = commands.add_parser("bench", help="what windows gain while decoding: measured with vLLM, or --dry")
+    command.add_argument("model", metavar="MODEL", help="checkpoint, or a shape of Qwen2.5: 0.5b, 1.5b, 7b")
+    command.add_argument("--window", type=int, nargs="+", required=True, help="to compare with full attention")
+    command.add_argument("--depth", type=int, nargs="+", default=[4096, 32768], help="tokens of context (%(default)s)")
+    command.add_argument("--sequences", type=int, metavar="N", help="of a step (default: as many as fit)")
+    command.add_argument("--out", type=Path, required=True, help="folder of bench.md, bench.json and bench.png")
+    command.add_argument("--steps", type=int, default=64, help="timed decode steps (default: %(default)s)")
+    command.add_argument("--engine", type=json.loads, default={}, help="more arguments of vllm.LLM, as JSON")
+    command.add_argument("--dry", action="store_true", help="predict without a GPU; needs the next two")
+    command.add_argument("--bandwidth", type=float, metavar="GB/s", help="that decoding reads at")
+    command.add_argument("--memory", type=float, metavar="GiB", help="for weights and KV cache")
+    command.set_defaults(run=_bench)
 
 
 def _add_prepare(commands: Any) -> None:

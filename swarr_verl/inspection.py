@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from transformers import AutoConfig, PretrainedConfig
 
+from swarr_verl.cost import kept_tokens, kv_bytes_per_token
 from swarr_verl.families import FAMILIES, SLIDING, config_windows
 from swarr_verl.window import describe
-
-BLOCK = 16  # tokens of a KV-cache block, vLLM's default
 
 
 def vllm_windows(hf_config: PretrainedConfig) -> list[int | None]:
@@ -25,26 +24,6 @@ def vllm_windows(hf_config: PretrainedConfig) -> list[int | None]:
     if len(set(kinds)) > 1:
         return [window if kind == SLIDING else None for kind in kinds]
     return [window] * hf_config.num_hidden_layers
-
-
-def kv_bytes_per_token(hf_config: PretrainedConfig) -> int:
-    """Bytes of keys and values of one token in one layer, in the checkpoint's dtype."""
-    head_dim = getattr(hf_config, "head_dim", None) or hf_config.hidden_size // hf_config.num_attention_heads
-    heads = getattr(hf_config, "num_key_value_heads", None) or hf_config.num_attention_heads
-    itemsize = hf_config.dtype.itemsize if hf_config.dtype is not None else 2
-    return 2 * heads * head_dim * itemsize
-
-
-def kept_tokens(length: int, window: int | None) -> int:
-    """Tokens whose keys and values one layer keeps for a sequence while it decodes, in whole blocks.
-
-    The window's W - 1 older tokens may begin anywhere in their first block, hence one block more.
-
-    >>> kept_tokens(100, None), kept_tokens(100, 33)
-    (112, 48)
-    """
-    whole = -(-length // BLOCK) * BLOCK
-    return whole if window is None else min(whole, (-(-(window - 1) // BLOCK) + 1) * BLOCK)
 
 
 def inspect(path: str, length: int) -> int:

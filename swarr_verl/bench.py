@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m swarr_verl bench MODEL --window ... --depth ...`: what a window gains while decoding.
+
+`--dry` predicts from the config alone. Without it, each window gets a vLLM engine of its own (bench_engine.py,
+dummy weights), the same depths, and its measured row beside the prediction, which is then the bound that the copy
+bandwidth of the same device sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import AutoConfig, PretrainedConfig
+
+from swarr_verl.cost import Cost
+from swarr_verl.families import apply_window, config_windows
+from swarr_verl.files import write_whole
+from swarr_verl.window import WindowError, WindowSpec
+
+QWEN = {"vocab_size": 151936, "max_position_embeddings": 131072, "rope_theta": 1e6, "dtype": "bfloat16"}
+SHAPES = {  # of Qwen2.5: hidden, MLP, layers, heads, KV heads
+    "0.5b": (896, 4864, 24, 14, 2),
+    "1.5b": (1536, 8960, 28, 12, 2),
+    "7b": (3584, 18944, 28, 28, 4),
+}
+
+
+class BenchError(ValueError):
+    """What cannot be measured or predicted as asked. The message names the option and the remedy."""
+
+
+def shape(name: str) -> PretrainedConfig:
+    """Return the config of a named shape, or of a checkpoint's folder or name on the hub.
+
+    Raises:
+        BenchError: neither.
+    """
+    if name not in SHAPES:
+        try:
+            return AutoConfig.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise BenchError(f"MODEL {name}: {error} Give a checkpoint, or one of {', '.join(SHAPES)}.") from error
+    hidden, mlp, layers, heads, kv = SHAPES[name]
+    sizes = {"hidden_size": hidden, "intermediate_size": mlp, "num_hidden_layers": layers}
+    sizes |= {"num_attention_heads": heads, "num_key_value_heads": kv, "tie_word_embeddings": name != "7b"}
+    return AutoConfig.for_model("qwen2", **QWEN, **sizes)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Predict or measure as the command line says; writes bench.json, bench.md and bench.png to OUT.
+
+    Raises:
+        BenchError: an option that does not fit, or an engine that failed.
+    """
+    configs = _configs(options.model, options.window)
+    costs = {window: Cost.of(config, [window] * config.num_hidden_layers) for window, config in configs.items()}
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.dry:
+        if None in (options.bandwidth, options.memory):
+            raise BenchError("--dry: give --bandwidth, GB a second, and --memory, GiB for weights and KV cache.")
+        rows = dry(costs, options.depth, options.sequences, 1e9 * options.bandwidth, 2**30 * options.memory)
+    else:
+        rows = measured(configs, costs, options)
+    table = "\n".join(markdown(rows)) + "\n"
+    write_whole(options.out / "bench.md", table)
+    write_whole(options.out / "bench.json", json.dumps({"command": sys.argv, "rows": rows}, indent=1) + "\n")
+    figure(rows, options.out / "bench.png")
+    print(table, end="")
+    return 0
+
+
+def _configs(model: str, windows: list[int]) -> dict[int | None, PretrainedConfig]:
+    """Config of each column: full attention (None) first."""
+    full = shape(model)
+    try:
+        sliding = {window: apply_window(deepcopy(full), WindowSpec(window)) for window in windows}
+    except WindowError as error:
+        raise BenchError(f"--window: {error}") from error
+    if any(config_windows(full)):
+        raise BenchError(f"MODEL {model} has a window already. Give the checkpoint that it was converted from.")
+    return {None: full, **sliding}
+
+
+def dry(
+    costs: dict[int | None, Cost], depths: list[int], sequences: int | None, bandwidth: float, memory: float
+) -> list[dict[str, Any]]:
+    """Predict a row for each depth and window.
+
+    Args:
+        costs: of the model under each window.
+        depths: tokens of context.
+        sequences: of a step; None: as many as fit.
+        bandwidth: bytes a second that a decode step reads.
+        memory: bytes for weights and KV cache.
+    """
+    rows = []
+    for depth in depths:
+        for window, cost in costs.items():
+            fit = cost.sequences(depth, memory)
+            n = sequences or fit
+            if not 0 < n <= fit:
+                raise BenchError(f"--depth {depth}: {fit} sequences fit at window {window}. Ask for less.")
+            rows.append({"window": window, "depth": depth, "sequences": n, **bound(cost, depth, n, bandwidth)})
+    return rows
+
+
+def bound(cost: Cost, depth: int, sequences: int, bandwidth: float) -> dict[str, float]:
+    """What reading the bytes of a decode step at `bandwidth`, bytes a second, allows."""
+    seconds = cost.step(depth, sequences) / bandwidth
+    return {
+        "kv_bytes_a_sequence": cost.kept(depth),
+        "bound_ms_a_step": 1e3 * seconds,
+        "bound_tokens_a_second": sequences / seconds,
+    }
+
+
+def measured(
+    configs: dict[int | None, PretrainedConfig], costs: dict[int | None, Cost], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Measure each window in an engine of its own, and put the bound of the copy's bandwidth beside it."""
+    rows = []
+    with tqdm(total=len(configs) * len(options.depth), unit=" cells", disable=None) as bar:
+        for window, config in configs.items():
+            lines = _engine(config, options)
+            bandwidth = next(lines)["copy_bandwidth"]
+            for found in lines:
+                cost, depth, n = costs[window], found["mean_context"], found["sequences"]
+                read = cost.step(round(depth), n) / (found["ms_a_step"] / 1e3)
+                found |= bound(cost, round(depth), n, bandwidth)
+                rows.append(found | {"copy_bandwidth": bandwidth, "bandwidth_share": read / bandwidth})
+                bar.update()
+    return sorted(rows, key=lambda row: row["depth"])
+
+
+def _engine(config: PretrainedConfig, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The lines of `swarr_verl.bench_engine` as they come."""
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        spec = {"model": folder, "depths": options.depth, "sequences": options.sequences, "steps": options.steps}
+        command = [sys.executable, "-m", "swarr_verl.bench_engine", json.dumps(spec | {"engine": options.engine})]
+        log = options.out / "engine.log"
+        with log.open("w") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(b"{"):  # vLLM prints too
+                    yield json.loads(line)
+        if process.returncode:
+            tail = "\n".join(log.read_text().splitlines()[-5:])
+            raise BenchError(f"The engine failed (exit code {process.returncode}). The end of {log}:\n{tail}")
+
+
+def markdown(rows: list[dict[str, Any]]) -> list[str]:
+    """One line a row; gains are over full attention at the same depth."""
+    kinds = [name for name in ("bound_tokens_a_second", "tokens_a_second") if name in rows[0]]
+    head = ["depth", "window", "sequences", "KV MB a sequence", "bound, ms a step", "bound, tokens/s", "gain"]
+    head += ["ms a step", "tokens/s", "gain", "of the copy's bandwidth", "prefill, tokens/s"] * (len(kinds) - 1)
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows:
+        base = next(other for other in rows if other["depth"] == row["depth"] and other["window"] is None)
+        gains = [f"{row[kind] / base[kind]:.2f}" for kind in kinds]
+        cells = [f"{row['depth']:,}", row["window"] or "full", row["sequences"]]
+        cells += [f"{row['kv_bytes_a_sequence'] / 1e6:.1f}", f"{row['bound_ms_a_step']:.2f}"]
+        cells += [f"{row['bound_tokens_a_second']:,.0f}", gains[0]]
+        if len(kinds) > 1:
+            cells += [f"{row['ms_a_step']:.2f}", f"{row['tokens_a_second']:,.0f}", gains[1]]
+            cells += [f"{row['bandwidth_share']:.0%}", f"{row['prefill_tokens_a_second']:,.0f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def figure(rows: list[dict[str, Any]], path: Path) -> None:
+    """Tokens a second by depth, a line a window; the bound dashed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    fig, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for index, window in enumerate(dict.fromkeys(row["window"] for row in rows)):
+        own = [row for row in rows if row["window"] == window]
+        depths, name = [row["depth"] for row in own], "full attention" if window is None else f"window {window}"
+        axis.plot(
+            depths, [row["bound_tokens_a_second"] for row in own], "--", color=f"C{index}", label=f"{name}, bound"
+        )
+        if "tokens_a_second" in rows[0]:
+            axis.plot(depths, [row["tokens_a_second"] for row in own], "o-", color=f"C{index}", label=name)
+    axis.set(xlabel="tokens of context", ylabel="tokens a second, largest batch", xscale="log", yscale="log")
+    axis.legend(fontsize=7)
+    axis.grid(alpha=0.3)
+    fig.savefig(path, dpi=150)
+    plt.close(fig)

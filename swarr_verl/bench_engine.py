@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decode and prefill speed of one vLLM engine at several depths: `python -m swarr_verl.bench_engine SPEC`.
+
+SPEC is json: `model` (folder of a config.json), `depths`, `sequences` (null: as many as fit), `steps`, `engine` (more
+arguments of vllm.LLM). Prints one json line a depth. A process of its own: its memory goes with it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from swarr_verl.cost import kept_tokens
+from swarr_verl.families import config_windows
+from swarr_verl.verify import EngineWindow, compare
+
+COPY = 2**30  # bytes of the copy that measures bandwidth
+CHUNK = 16384  # tokens of a prefill step
+MOST = 1024  # sequences at a time, at most
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second of one large copy on the device, those read and those written counted."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    source = torch.zeros(COPY, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(10):
+        _wait()
+        start = time.perf_counter()
+        target.copy_(source)
+        _wait()
+        best = min(best, time.perf_counter() - start)
+    return 2 * COPY / best
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+class Bench:
+    """One engine of a model whose layers all have one window, or none.
+
+    Args:
+        spec: see the module.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        from vllm import LLM
+
+        self.steps, self.asked = spec["steps"], spec["sequences"]
+        windows = config_windows(AutoConfig.from_pretrained(spec["model"]))
+        self.window = windows[0]
+        self.engine = LLM(
+            model=spec["model"],
+            load_format="dummy",
+            skip_tokenizer_init=True,
+            enable_prefix_caching=False,
+            max_model_len=max(spec["depths"]),
+            max_num_batched_tokens=CHUNK,
+            max_num_seqs=self.asked or MOST,
+            worker_extension_cls="swarr_verl.rollout_worker.SwarrWorkerExtension",
+            **spec["engine"],
+        ).llm_engine
+        for answer in self.engine.collective_rpc("swarr_windows"):
+            compare(windows, {layer: EngineWindow(*found) for layer, found in answer})
+        cache = self.engine.vllm_config.cache_config
+        self.cache_tokens = cache.num_gpu_blocks * cache.block_size
+        self.draw = random.Random(0)
+
+    def row(self, depth: int) -> dict[str, Any]:
+        """Measure one depth: the largest batch that fits, or the one asked for."""
+        fit = self.cache_tokens // kept_tokens(depth, self.window)
+        n = self.asked or min(fit, MOST)
+        if n > fit:
+            raise ValueError(f"--sequences {n}: {fit} of {depth} tokens fit into the KV cache. Ask for fewer.")
+        growth = 2 * n * -(-depth // CHUNK) + 2 * self.steps  # tokens that the first gets while the last is prefilled
+        prompt = depth - growth
+        if prompt < 1:
+            raise ValueError(f"--depth {depth}: {n} sequences need {growth} tokens of room. Ask for fewer --sequences.")
+        return {
+            "window": self.window,
+            "depth": depth,
+            "sequences": n,
+            "sequences_that_fit": fit,
+            "prefill_tokens_a_second": self._prefill(prompt),
+            **self._decode(prompt, n, growth),
+        }
+
+    def _prefill(self, length: int) -> float:
+        n = max(1, 4 * CHUNK // length)
+        start = time.perf_counter()
+        self._add(length, n, 1)
+        while self.engine.has_unfinished_requests():
+            self.engine.step()
+        return n * length / (time.perf_counter() - start)
+
+    def _decode(self, length: int, n: int, growth: int) -> dict[str, float]:
+        """All sequences decode in each of the timed steps."""
+        names, grown = self._add(length, n, growth), Counter()
+        while len(grown) < n:
+            grown.update(self._step())
+        before, start = sum(grown.values()), time.perf_counter()
+        for _ in range(self.steps):
+            found = self._step()
+            if len(found) < n:
+                raise RuntimeError(f"vLLM preempted {n - len(found)} of {n} sequences. Ask for fewer --sequences.")
+            grown.update(found)
+        seconds = time.perf_counter() - start
+        tokens = sum(grown.values()) - before
+        self.engine.abort_request(names)
+        while self.engine.has_unfinished_requests():
+            self.engine.step()
+        return {
+            "mean_context": length + sum(grown.values()) / n - self.steps / 2,
+            "ms_a_step": 1e3 * seconds / self.steps,
+            "tokens_a_second": tokens / seconds,
+        }
+
+    def _add(self, length: int, n: int, new: int) -> list[str]:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = SamplingParams(
+            max_tokens=new, ignore_eos=True, temperature=1.0, detokenize=False, output_kind=RequestOutputKind.DELTA
+        )
+        names = [f"{length} {new} {index}" for index in range(n)]
+        for name in names:
+            self.engine.add_request(name, {"prompt_token_ids": self.draw.choices(range(10, 150), k=length)}, sampling)
+        return names
+
+    def _step(self) -> dict[str, int]:
+        """One step of the engine; how many tokens each sequence got in it."""
+        return {out.request_id: len(out.outputs[0].token_ids) for out in self.engine.step()}
+
+
+def main(text: str) -> None:
+    """Measure and print."""
+    spec = json.loads(text)
+    print(json.dumps({"copy_bandwidth": copy_bandwidth()}), flush=True)
+    bench = Bench(spec)
+    for depth in spec["depths"]:
+        print(json.dumps(bench.row(depth)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

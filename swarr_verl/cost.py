@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What decoding under a window costs, by arithmetic: bytes kept and bytes read, from a config alone.
+
+A decode step of a full batch is bound by memory: it reads the weights once and, for each sequence, the keys and values
+that its queries see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+BLOCK = 16  # tokens of a KV-cache block, vLLM's default
+
+
+def kv_bytes_per_token(hf_config: PretrainedConfig) -> int:
+    """Bytes of keys and values of one token in one layer, in the checkpoint's dtype."""
+    head_dim = getattr(hf_config, "head_dim", None) or hf_config.hidden_size // hf_config.num_attention_heads
+    heads = getattr(hf_config, "num_key_value_heads", None) or hf_config.num_attention_heads
+    itemsize = hf_config.dtype.itemsize if hf_config.dtype is not None else 2
+    return 2 * heads * head_dim * itemsize
+
+
+def kept_tokens(length: int, window: int | None) -> int:
+    """Tokens whose keys and values one layer keeps for a sequence while it decodes, in whole blocks.
+
+    The window's W - 1 older tokens may begin anywhere in their first block, hence one block more.
+
+    >>> kept_tokens(100, None), kept_tokens(100, 33)
+    (112, 48)
+    """
+    whole = -(-length // BLOCK) * BLOCK
+    return whole if window is None else min(whole, (-(-(window - 1) // BLOCK) + 1) * BLOCK)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes of one model.
+
+    Args:
+        weights: bytes of all parameters.
+        read: bytes of those that a decode step reads. An input embedding of its own is looked up, not read; all
+            experts of an MoE are counted, as a large batch asks them all.
+        token: bytes of keys and values of one token in one layer.
+        windows: of each layer, tokens; None is full attention.
+    """
+
+    weights: int
+    read: int
+    token: int
+    windows: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, hf_config: PretrainedConfig, windows: list[int | None]) -> Cost:
+        """Count on the meta device: no memory is taken, no weight is read."""
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(hf_config)
+        itemsize = hf_config.dtype.itemsize if hf_config.dtype is not None else 2
+        weights = sum(parameter.numel() for parameter in model.parameters()) * itemsize
+        looked_up = 0 if hf_config.tie_word_embeddings else model.get_input_embeddings().weight.numel() * itemsize
+        return cls(weights, weights - looked_up, kv_bytes_per_token(hf_config), tuple(windows))
+
+    def kept(self, depth: int) -> int:
+        """Bytes of KV cache that a sequence of `depth` tokens keeps, in whole blocks."""
+        return self.token * sum(kept_tokens(depth, window) for window in self.windows)
+
+    def sequences(self, depth: int, memory: float) -> int:
+        """How many sequences of `depth` tokens fit beside the weights into `memory` bytes."""
+        return max(0, int((memory - self.weights) // self.kept(depth)))
+
+    def step(self, depth: int, sequences: int) -> int:
+        """Bytes that a decode step of so many sequences of `depth` tokens reads."""
+        seen = sum(depth if window is None else min(depth, window) for window in self.windows)
+        return self.read + sequences * self.token * seen
