@@ -81,12 +81,12 @@ def run(options: argparse.Namespace) -> int:
 def _configs(model: str, windows: list[int]) -> dict[int | None, PretrainedConfig]:
     """Config of each column: full attention (None) first."""
     full = shape(model)
+    if any(config_windows(full)):
+        raise BenchError(f"MODEL {model} has a window already. Give the checkpoint that it was converted from.")
     try:
         sliding = {window: apply_window(deepcopy(full), WindowSpec(window)) for window in windows}
     except WindowError as error:
         raise BenchError(f"--window: {error}") from error
-    if any(config_windows(full)):
-        raise BenchError(f"MODEL {model} has a window already. Give the checkpoint that it was converted from.")
     return {None: full, **sliding}
 
 

@@ -10,8 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from swarr_verl import convert as module
 from swarr_verl.__main__ import main
+from swarr_verl.cost import kept_tokens, kv_bytes_per_token
 from swarr_verl.families import FAMILIES, apply_window, module_windows
-from swarr_verl.inspection import kept_tokens, kv_bytes_per_token, vllm_windows
+from swarr_verl.inspection import vllm_windows
 from swarr_verl.window import WindowError, WindowSpec
 
 

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bench --dry: the arithmetic of decoding, its table, and what cannot be predicted."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForCausalLM
+
+from swarr_verl.__main__ import main
+from swarr_verl.bench import SHAPES, shape
+from swarr_verl.cost import Cost
+
+DRY = ["--dry", "--bandwidth", "1000", "--memory", "8"]
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3_moe"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_bytes_of_a_real_model(family, tied):
+    config = tiny.config(family)
+    config.tie_word_embeddings = tied
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    cost = Cost.of(config, [9, None, None])
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    table = model.get_input_embeddings().weight
+    assert cost.weights == size
+    assert cost.read == size - (0 if tied else table.numel() * table.element_size())
+    assert cost.step(100, 3) == cost.read + 3 * cost.token * (9 + 100 + 100)
+    assert cost.kept(100) == cost.token * (16 + 112 + 112)
+    assert cost.sequences(100, cost.weights + 2.5 * cost.kept(100)) == 2
+    assert cost.sequences(100, cost.weights / 2) == 0
+
+
+def test_shapes_are_those_of_qwen():
+    for name, weights in (("0.5b", 494e6), ("1.5b", 1544e6), ("7b", 7616e6)):  # parameters on the models' cards
+        cost = Cost.of(shape(name), [None] * SHAPES[name][2])
+        assert cost.weights / 2 == pytest.approx(weights, rel=2e-3)
+
+
+def test_dry(tmp_path, capsys):
+    assert main(["bench", "0.5b", "--window", "512", "--depth", "4096", "8192", "--out", str(tmp_path), *DRY]) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert [(row["depth"], row["window"]) for row in rows] == [(4096, None), (4096, 512), (8192, None), (8192, 512)]
+    full, sliding = rows[2:]
+    assert full["kv_bytes_a_sequence"] == 8192 * 24 * 2 * 2 * 64 * 2
+    cost = Cost.of(shape("0.5b"), [512] * 24)
+    assert sliding["bound_ms_a_step"] == pytest.approx(cost.step(8192, sliding["sequences"]) / 1e9)
+    table = (tmp_path / "bench.md").read_text()
+    assert capsys.readouterr().out.endswith(table) and "| 8,192 | 512 |" in table
+    assert (tmp_path / "bench.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere/no-such-model", "--window", "64", *DRY], "(?s)MODEL nowhere/no-such-model: .*Give a checkpoint"),
+        (["0.5b", "--window", "0", *DRY], "--window: .* is not a window"),
+        (["0.5b", "--window", "64", "--dry"], "give --bandwidth.*--memory"),
+        (["7b", "--window", "64", *DRY], "0 sequences fit at window None. Ask for less"),
+        (["0.5b", "--window", "64", "--sequences", "100000", *DRY], "--depth 4096: .* sequences fit at window None"),
+        (["{converted}", "--window", "64", *DRY], "has a window already"),
+    ],
+)
+def test_what_cannot_be_predicted(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = tiny.config("mistral")
+    config.sliding_window = 9
+    config.save_pretrained(tmp_path / "converted")
+    arguments = [argument.format(converted=tmp_path / "converted") for argument in arguments]
+    with pytest.raises(SystemExit, match=message):
+        main(["bench", *arguments, "--out", str(tmp_path / "out")])
