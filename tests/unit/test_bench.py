@@ -27,7 +27,7 @@ def test_bytes_of_a_real_model(family, tied):
     assert cost.weights == size
     assert cost.read == size - (0 if tied else table.numel() * table.element_size())
     assert cost.step(100, 3) == cost.read + 3 * cost.token * (9 + 100 + 100)
-    assert cost.kept(100) == cost.token * (16 + 112 + 112)
+    assert cost.kept(100) == cost.token * (32 + 112 + 112)
     assert cost.sequences(100, cost.weights + 2.5 * cost.kept(100)) == 2
     assert cost.sequences(100, cost.weights / 2) == 0
 
