@@ -115,6 +115,7 @@ def test_the_files(run, out, capsys):
     ("sample", "why"),
     [
         (answer(r"\boxed{7}"), None),
+        (answer(r"\boxed{7 \times 1}"), None),  # math-verify's to judge
         (answer(r"7 = \boxed{7} = \boxed{7.0}"), None),
         (answer(r"\boxed{7}", "length"), "that did not end"),
         (answer(r"\boxed{7}", "abort"), "that did not end"),
@@ -132,12 +133,6 @@ def test_what_is_learned_from(sample, why):
     texts = selfdistill.usable(graded, {"<|im_start|>"}, None, left_out)
     assert texts == ([] if why else [sample["text"]])
     assert +left_out == ({why: 1} if why else {})
-
-
-def test_an_answer_that_math_verify_must_judge():
-    row = {"data_source": "", "reward_model": {"ground_truth": r"\frac{x}{2}"}}
-    graded = selfdistill._line(0, row, [answer(r"\boxed{0.5x}"), answer(r"\boxed{x}")])["samples"]
-    assert [one["acc"] for one in graded] == [1.0, 0.0]
 
 
 def test_keep_takes_the_first_and_may_change_without_sampling(run, out, capsys):
@@ -168,22 +163,22 @@ def test_a_killed_run_goes_on_where_it_was(run, out, dies_in_batch):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("option", "value"),
     [
-        (["--temperature", "0.8"], r"samples.jsonl was drawn with --temperature 0.7, not 0.8. Give the same"),
-        (["--top-p", "0.9"], r"drawn with --top-p 1.0, not 0.9"),
-        (["--samples", "4"], r"drawn with --samples 8, not 4"),
-        (["--response-tokens", "9"], r"drawn with --response-tokens 1024, not 9"),
-        (["--prompt-tokens", "99"], r"drawn with --prompt-tokens 1024, not 99"),
-        (["--seed", "1"], r"drawn with --seed 0, not 1"),
-        (["--engine", '{"dtype": "float32"}'], r"drawn with --engine \{\}, not \{'dtype'"),
+        ("--temperature", "0.8"),
+        ("--top-p", "0.9"),
+        ("--samples", "4"),
+        ("--response-tokens", "9"),
+        ("--prompt-tokens", "99"),
+        ("--seed", "1"),
+        ("--engine", '{"dtype": "float32"}'),
     ],
 )
-def test_other_settings_are_refused(run, options, message):
+def test_other_settings_are_refused(run, option, value):
     with pytest.raises(KeyboardInterrupt):
         run(Engine(dies_in_batch=1))
-    with pytest.raises(SystemExit, match=message):
-        run(None, *options)
+    with pytest.raises(SystemExit, match=f"samples.jsonl was drawn with {option} .*, not .*Give the same"):
+        run(None, option, value)
     run(Engine(), "--gpu-memory-utilization", 0.5)  # where it runs is free
 
 
@@ -243,11 +238,8 @@ def test_verl_reads_the_file(run, out):
 
 
 def test_nothing_right_writes_nothing(run, out):
-    def start(options, seed):
-        return lambda prompts: [[answer("no")] for _ in prompts]
-
     with pytest.raises(SystemExit, match=r"sft.parquet: no row would be left; left out: 5 wrong"):
-        run(start)
+        run(lambda options, seed: lambda prompts: [[answer("no")] for _ in prompts])
     assert [path.name for path in out.iterdir()] == ["samples.jsonl"]
 
 
@@ -283,32 +275,6 @@ def test_options_that_cannot_be_read(run, options, message, capsys):
     with pytest.raises(SystemExit):
         run(None, *options)
     assert message in capsys.readouterr().err
-
-
-ROW = {
-    "data_source": "s",
-    "prompt": [{"role": "user", "content": "1?"}],
-    "reward_model": {"style": "rule", "ground_truth": "1"},
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"prompt": None}, "row 0, column 'prompt': NoneType, where verl's RL schema has list"),
-        ({"prompt": []}, "row 0, column 'prompt': not a list of {role, content}"),
-        ({"prompt": ["1?"]}, "row 0, column 'prompt': not a list of {role, content}"),
-        ({"prompt": [{"role": "user", "content": None}]}, "row 0, column 'content': NoneType, where a message of"),
-        ({"reward_model": {"style": "rule"}}, r"row 0: no column 'ground_truth' \(found: style\). reward_model in"),
-        ({"reward_model": {"ground_truth": 1}}, "row 0, column 'ground_truth': int, where reward_model"),
-        ({"data_source": None}, "row 0, column 'data_source': NoneType"),
-    ],
-)
-def test_bad_rows_are_named(run, command, out, change, message):
-    parquet.write_table(pa.Table.from_pylist([ROW | change]), command[3])
-    with pytest.raises(SystemExit, match=message):
-        run(None)
-    assert not out.exists()
 
 
 def test_no_rows(run, command):
