@@ -25,7 +25,7 @@ pytestmark = [
 ]
 RIGHT, WRONG = [[rf"{start} \boxed{{{digit}}}" for start in ("It is", "So")] for digit in (7, 8)]
 TEXTS = [*RIGHT, *WRONG, *(text + "<|im_start|>" for text in RIGHT + WRONG)]
-PROBLEMS, SAMPLES, BATCH = 64, 4, 4
+PROBLEMS, SAMPLES, BATCH = 32, 4, 4
 ENGINE = {"dtype": "float32", "enforce_eager": True, "block_size": 16, "kv_cache_memory_bytes": 1 << 26}
 
 
@@ -92,7 +92,7 @@ def test_killed_sampling_goes_on(command, tmp_path):
     samples = [one for line in lines for one in line["samples"]]
     assert len(samples) == PROBLEMS * SAMPLES and {one["text"] for one in samples} == set(TEXTS)
     assert {one["finish_reason"] for one in samples} == {"stop"}
-    assert 0.3 < sum(one["acc"] for one in samples) / len(samples) < 0.7
+    assert 0.25 < sum(one["acc"] for one in samples) / len(samples) < 0.75
 
     wanted = []
     for i, line in enumerate(lines):
