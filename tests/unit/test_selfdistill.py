@@ -210,7 +210,7 @@ def test_an_sft_file_of_another_command_is_not_replaced(run, out):
 
 
 def test_prompts_are_those_of_rl_and_long_ones_are_not_asked(run, command, out, capsys):
-    rows = [rl_row(Example(text, "1"), "swarr/test", "train", 0) for text in ("short", "long " * 50, "?")]
+    rows = [rl_row(Example(text, "1"), "swarr/test", "train", 0) for text in ("long " * 50, "short", "?")]
     parquet.write_table(pa.Table.from_pylist(rows, RL), command[3])
     tok = tiny.tokenizer()
     wanted = [tok.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"] for row in rows]
@@ -219,9 +219,9 @@ def test_prompts_are_those_of_rl_and_long_ones_are_not_asked(run, command, out, 
     def start(options, seed):
         return lambda prompts: asked.extend(prompts) or [[answer(r"\boxed{1}")] for _ in prompts]
 
-    run(start, "--prompt-tokens", len(wanted[0]))
-    assert asked == [wanted[0], wanted[2]]
-    assert [len(line["samples"]) for line in lines(out)[1:]] == [1, 0, 1]
+    run(start, "--prompt-tokens", len(wanted[1]))
+    assert asked == wanted[1:]
+    assert [len(line["samples"]) for line in lines(out)[1:]] == [0, 1, 1]
     assert "3 problems, 1 of them too long" in capsys.readouterr().out
 
 
