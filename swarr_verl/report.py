@@ -118,7 +118,9 @@ def figure(parts: dict[str, list[Evaluation]], path: Path) -> None:
             if run.share("tokens") is not None:
                 _curve(panels[1], [s["tokens"] for s in samples], [s["acc"] > 0 for s in samples], run.name)
             _curve(panels[2], [float(easiness[p]) for p in run.problems], list(accuracy[run.name].values()), run.name)
-        panels[0].set_xticks(range(len(runs)), [run.name for run in runs], rotation=30 * (len(runs) > 4))
+        panels[0].set_xticks(
+            range(len(runs)), [run.name for run in runs], rotation=30 * (sum(len(run.name) for run in runs) > 40)
+        )
         panels[0].set(title=source, ylabel=f"mean@{runs[0].k}", ylim=(0, None))
         panels[1].set(xlabel="tokens of the response", ylabel="accuracy", ylim=(-0.02, 1.02))
         panels[2].set(xlabel="easiness: mean accuracy of all runs on the problem", ylim=(-0.02, 1.02))
