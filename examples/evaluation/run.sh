@@ -43,7 +43,8 @@ if nvidia-smi > /dev/null 2>&1; then  # as proven in examples/gsm8k/run.sh; two 
     "actor_rollout_ref.rollout.cudagraph_capture_sizes=[1,4,16,64,128,256,384,512,768,1024]"
     ++actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=10737418240
     "++actor_rollout_ref.rollout.engine_kwargs.vllm.compilation_config={mode:0,cudagraph_mode:FULL_DECODE_ONLY}"
-    actor_rollout_ref.rollout.agent.num_workers=4 reward.num_workers=4 data.dataloader_num_workers=2
+    actor_rollout_ref.rollout.agent.num_workers=8 reward.num_workers=4  # 14,552 samples keep four busy for minutes
+    data.dataloader_num_workers=2
     trainer.n_gpus_per_node=1 trainer.nnodes=1 transfer_queue.backend.SimpleStorage.num_data_storage_units=1
     "ray_kwargs.ray_init.num_cpus=$(nproc)" +ray_kwargs.ray_init.include_dashboard=false
   )
@@ -67,7 +68,7 @@ pq.write_table(pq.read_table(source)[: int(n[0]) if n else None], target)' \
 
 # evaluate KIND/NAME WINDOW [overrides] -> runs/KIND/NAME/0.jsonl, verl's dump; results/KIND/NAME.jsonl.gz, what is kept
 evaluate() {
-  local name=$1 window=$2 start=$SECONDS
+  local name=$1 window=$2 log=logs/${1/\//_}.log start=$SECONDS
   shift 2
   if [ -s "results/$name.jsonl.gz" ]; then return; fi
   if [ ! -d "runs/$name" ]; then
@@ -80,8 +81,8 @@ evaluate() {
       actor_rollout_ref.model.path="$MODEL" actor_rollout_ref.rollout.max_model_len=$((PROMPT + RESPONSE)) \
       trainer.logger=[console] trainer.project_name=evaluation trainer.experiment_name="$name" \
       trainer.default_local_dir="$WORK/runs/$name.part" hydra.run.dir="$WORK/runs/$name.part/hydra" \
-      "${machine[@]}" "$@" > "logs/${name/\//_}.log" 2>&1 \
-      || { say "$name: failed, see logs/${name/\//_}.log"; return 1; }
+      "${machine[@]}" "$@" > "$log" 2>&1 \
+      || { say "$name: failed, see $log"; tail -n 3 "$log" | cut -c1-300; return 1; }
     mv "runs/$name.part" "runs/$name"
   fi
   "$py" "$here/pack.py" "runs/$name/0.jsonl" "results/$name.jsonl.gz"
