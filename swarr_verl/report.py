@@ -130,9 +130,9 @@ def figure(parts: dict[str, list[Evaluation]], path: Path) -> None:
 
 
 def _curve(panel: Any, x: list[float], y: list[float], name: str) -> None:
-    """Means in bins of equal numbers of points."""
+    """Means in bins of equal numbers of points, two at least."""
     order = np.argsort(x, kind="stable")
-    bins = [chunk for chunk in np.array_split(order, min(BINS, len(order))) if len(chunk) > 1]
+    bins = [chunk for chunk in np.array_split(order, min(BINS, max(1, len(order) // 2))) if len(chunk) > 1]
     across, up = np.asarray(x, float), np.asarray(y, float)
     errors = [up[chunk].std(ddof=1) / np.sqrt(len(chunk)) for chunk in bins]
     panel.errorbar([across[c].mean() for c in bins], [up[c].mean() for c in bins], errors, marker="o", label=name)
