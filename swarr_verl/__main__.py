@@ -71,7 +71,7 @@ def _report(options: argparse.Namespace) -> int:
 
     named = [run.rpartition("=") for run in options.runs]
     try:
-        runs = [Evaluation.read(name or Path(path).stem, Path(path)) for name, _, path in named]
+        runs = [Evaluation.read(name or Path(path).name.partition(".jsonl")[0], Path(path)) for name, _, path in named]
         print(report(runs, options.out), end="")
     except EvaluationError as error:
         sys.exit(f"[swarr] {error}")
