@@ -18,6 +18,22 @@ def _layers(text: str) -> str | tuple[int, ...]:
     return tuple(map(int, numbers)) if all(number.isdecimal() for number in numbers) else text
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: give a whole number >= 1")
+    return int(text)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text}: give a JSON object")
+    return found
+
+
 def _convert(options: argparse.Namespace) -> int:
     from swarr_verl.convert import convert, report
     from swarr_verl.window import WindowError, WindowSpec
@@ -37,9 +53,12 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from swarr_verl.prepare import run
     from swarr_verl.sources import DataError
 
+    if options.name == "selfdistill":
+        from swarr_verl.selfdistill import run
+    else:
+        from swarr_verl.prepare import run
     try:
         return run(options)
     except DataError as error:
@@ -61,7 +80,7 @@ def _report(options: argparse.Namespace) -> int:
 
     named = [run.rpartition("=") for run in options.runs]
     try:
-        runs = [Evaluation.read(name or Path(path).stem, Path(path)) for name, _, path in named]
+        runs = [Evaluation.read(name or Path(path).name.partition(".jsonl")[0], Path(path)) for name, _, path in named]
         print(report(runs, options.out), end="")
     except EvaluationError as error:
         sys.exit(f"[swarr] {error}")
@@ -110,11 +129,24 @@ def _add_bench(commands: Any) -> None:
 def _add_prepare(commands: Any) -> None:
     command = commands.add_parser(
         "prepare",
-        help="a math data set as verl's SFT and RL parquet, compared with test sets",
+        help="SFT and RL parquet of a math data set, compared with test sets; or SFT parquet of a model's own answers",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=listing(),
+        epilog=f"{listing()}\n\n`prepare NAME --help` has the options of each.",
     )
-    command.add_argument("name", metavar="NAME", choices=TABLE, help="data set; the table below")
+    names = command.add_subparsers(dest="name", metavar="NAME", required=True, help="data set; the table below, or")
+    for name in TABLE:
+        _add_data_set(names.add_parser(name, description=f"{TABLE[name].hub} as verl's parquet."))
+    _add_selfdistill(
+        names.add_parser(
+            "selfdistill",
+            help="the right ones of k answers a problem that a model gives in vLLM",
+            description="Draw k answers a problem from a model with vLLM, under its own window; of the right ones make "
+            "OUT/sft.parquet. Killed and given again, the command goes on behind the last batch in OUT/samples.jsonl.",
+        )
+    )
+
+
+def _add_data_set(command: argparse.ArgumentParser) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder for sft.parquet, rl_train.parquet, ...")
     command.add_argument("--split", nargs="+", help="of those in the table (default: each)")
     command.add_argument(
@@ -141,6 +173,26 @@ def _add_prepare(commands: Any) -> None:
         default="none",
         help="leave out train rows that state a test problem (exact), or share 13 words in a row with one too (ngram)",
     )
+    command.set_defaults(run=_prepare)
+
+
+def _add_selfdistill(command: argparse.ArgumentParser) -> None:
+    def add(option: str, text: str, **kind: Any) -> None:
+        command.add_argument(option, help=text + (" (default: %(default)s)" if kind.get("default") else ""), **kind)
+
+    add("--from", "problems: rl_train.parquet of prepare", dest="source", type=Path, required=True, metavar="FILE")
+    add("--model", "checkpoint: folder, or name on the hub", required=True, metavar="PATH")
+    add("--out", "folder for sft.parquet and samples.jsonl", type=Path, required=True)
+    add("--samples", "answers drawn a problem", type=_count, default=8, metavar="K")
+    add("--temperature", "of the sampling", type=float, default=0.7, metavar="T")
+    add("--top-p", "of the sampling", type=float, default=1.0, metavar="P")
+    add("--response-tokens", "of an answer, at most; longer: not used", type=_count, default=1024, metavar="N")
+    add("--prompt-tokens", "of a prompt, at most; longer: not asked", type=_count, default=1024, metavar="N")
+    add("--keep", "right answers a problem, at most; may change after the sampling", type=_count, metavar="N")
+    add("--seed", "of the sampling", type=int, default=0)
+    add("--batch", "problems a batch: what a kill loses, at most", type=_count, default=256, metavar="N")
+    add("--gpu-memory-utilization", "share of the card for vLLM", type=float, default=0.9, metavar="SHARE")
+    add("--engine", "more arguments of vllm.LLM", type=_json_object, default={}, metavar="JSON")
     command.set_defaults(run=_prepare)
 
 

@@ -7,9 +7,10 @@ are not independent, so that every error here is over problems.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
@@ -32,7 +33,7 @@ class Evaluation:
     Args:
         name: of the run.
         problems: prompt, gold answer and a number that tells equal ones apart -> the samples, each a line of verl's
-            dump (`acc`, `pred`, `output`, and, with the plugin's reward, `tokens` and `truncated`).
+            dump (`acc`, `pred`, `output`, and, with the plugin's reward, `tokens`, `truncated` and `data_source`).
     """
 
     name: str
@@ -45,12 +46,13 @@ class Evaluation:
         Raises:
             EvaluationError: no dump, a line without `acc`, or problems with different numbers of samples.
         """
-        files = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        files = sorted(path.glob("*.jsonl*")) if path.is_dir() else [path]
         if len(files) != 1 or not files[0].is_file():
-            raise EvaluationError(f"{path}: give the jsonl of one validation, or a folder with just one of them.")
+            raise EvaluationError(
+                f"{path}: give the jsonl (or jsonl.gz) of one validation, or a folder with just one of them."
+            )
         rollouts: dict[str, list[dict[str, Any]]] = {}
-        for number, line in enumerate(files[0].read_text("utf-8").splitlines(), 1):
-            sample = json.loads(line)
+        for number, sample in enumerate(_lines(files[0]), 1):
             if "acc" not in sample:
                 raise EvaluationError(f"{files[0]}:{number} has no `acc`: was the reward manager swarr_math?")
             rollouts.setdefault(sample["uid"].rsplit("_", 2)[0], []).append(sample)
@@ -66,6 +68,17 @@ class Evaluation:
                 f"{files[0]}: problems have {sorted(counts)} samples, where one number is wanted. Is the file whole?"
             )
         return cls(name, problems)
+
+    def part(self, source: str) -> Evaluation:
+        """The problems of one data set.
+
+        Raises:
+            EvaluationError: there are none.
+        """
+        found = {key: samples for key, samples in self.problems.items() if samples[0]["data_source"] == source}
+        if not found:
+            raise EvaluationError(f"{self.name} has no problem of {source}: compare runs of the same data sets.")
+        return Evaluation(self.name, found)
 
     @property
     def k(self) -> int:
@@ -93,6 +106,22 @@ class Evaluation:
         """Mean of a per-sample value; None if the run did not say it."""
         values = [sample.get(key) for samples in self.problems.values() for sample in samples]
         return None if None in values else float(np.mean(values))
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    """Lines end at a newline alone: a text may hold the other characters that `str.splitlines` splits at."""
+    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+def by_source(runs: list[Evaluation]) -> dict[str, list[Evaluation]]:
+    """The parts of the runs, by data set; whole, under "", if a line does not say its own.
+
+    Raises:
+        EvaluationError: a run lacks a data set of another.
+    """
+    said = {samples[0].get("data_source", "") for run in runs for samples in run.problems.values()}
+    return {"": runs} if "" in said else {source: [run.part(source) for run in runs] for source in sorted(said)}
 
 
 def _majority(samples: list[dict[str, Any]]) -> float:
@@ -159,11 +188,14 @@ def difference(ours: Evaluation, theirs: Evaluation, resamples: int = RESAMPLES)
 
 
 def disagreements(run: Evaluation, grade: Callable[[str, str], float]) -> list[dict[str, Any]]:
-    """Samples that another grader, given the text and the gold answer, judges otherwise."""
+    """Samples that another grader, given the text and the gold answer, judges otherwise.
+
+    A line without a text holds that grader's verdict: `second`.
+    """
     found = []
     for (_, gold, _), samples in run.problems.items():
         for sample in samples:
-            other = grade(sample["output"], gold) > 0
+            other = (grade(sample["output"], gold) if "output" in sample else sample["second"]) > 0
             if other != (sample["acc"] > 0):
                 found.append({"run": run.name, "gold": gold, "acc": sample["acc"], "other": float(other)} | sample)
     return found

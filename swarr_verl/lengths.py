@@ -1,36 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lengths of conversations in tokens: counted in batches, printed as a histogram."""
+"""Conversations in tokens, as verl makes them: encoded and counted in batches, printed as a histogram."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Any
+
+from swarr_verl.sources import DataError
 
 Conversation = list[dict[str, str]]
 Measure = Callable[[list[Conversation], bool], list[int]]
 BINS, WIDTH = 12, 40
 
 
-def measure_with(path: str) -> Measure:
-    """Return a function (conversations, whether an answer is to follow) -> tokens of each, as verl counts them.
-
-    Args:
-        path: tokenizer with a chat template: folder or name on the hub.
+def load_tokenizer(path: str, option: str) -> Any:
+    """Return the tokenizer that `option` of the command line names: folder or name on the hub.
 
     Raises:
-        OSError, ValueError: transformers finds no tokenizer there, or it has no chat template.
+        DataError: transformers finds none there, or it has no chat template.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        encode(tokenizer, [[{"role": "user", "content": ""}]], True)  # a missing template speaks now, not in hours
+    except (OSError, ValueError) as error:
+        raise DataError(f"{option} {path}: {error} Give the folder of a model with a chat template.") from error
+    return tokenizer
 
-    def measure(conversations: list[Conversation], answer_follows: bool) -> list[int]:
-        texts = tokenizer.apply_chat_template(conversations, tokenize=False, add_generation_prompt=answer_follows)
-        return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-    measure([[{"role": "user", "content": ""}]], True)  # a missing template speaks before hours of reading
-    return measure
+def encode(tokenizer: Any, conversations: list[Conversation], answer_follows: bool) -> list[list[int]]:
+    """Return the token ids of each conversation, with what asks for an answer if one is to follow."""
+    texts = tokenizer.apply_chat_template(conversations, tokenize=False, add_generation_prompt=answer_follows)
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def measure_with(tokenizer: Any) -> Measure:
+    """Return a function (conversations, whether an answer is to follow) -> tokens of each."""
+    return lambda conversations, answer_follows: [len(ids) for ids in encode(tokenizer, conversations, answer_follows)]
 
 
 def histogram(counts: Counter[int]) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from swarr_verl.datasets_table import TABLE, Example, MathData
 from swarr_verl.files import write_whole
-from swarr_verl.lengths import Measure, measure_with
+from swarr_verl.lengths import Measure, load_tokenizer, measure_with
 from swarr_verl.outputs import RL, SFT, Output, rl_row, sft_row
 from swarr_verl.overlap import NGRAM, Hit, ProblemIndex, normalize
 from swarr_verl.sources import DataError, asked_problems, examples
@@ -40,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
     files = split_files(options.name, options.split, options.source)
     if options.max_tokens is not None and options.tokenizer is None:
         raise DataError("--max-tokens counts tokens: name the tokenizer with --tokenizer PATH.")
-    measure = None if options.tokenizer is None else _tokenizer(options.tokenizer)
+    measure = None
+    if options.tokenizer is not None:
+        measure = measure_with(load_tokenizer(options.tokenizer, "--tokenizer"))
     options.out.mkdir(parents=True, exist_ok=True)
     print(f"{data.hub}, licence: {data.license}")
     tests = ProblemIndex()
@@ -75,13 +77,6 @@ def split_files(name: str, splits: list[str] | None, files: list[Path] | None) -
     if len(files) != len(chosen):
         raise DataError(f"--from: {len(files)} files for the splits {', '.join(chosen)}. Give one each, in this order.")
     return dict(zip(chosen, files, strict=True))
-
-
-def _tokenizer(path: str) -> Measure:
-    try:
-        return measure_with(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"--tokenizer {path}: {error} Give the folder of a model with a chat template.") from error
 
 
 class Split:

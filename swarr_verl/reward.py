@@ -138,13 +138,15 @@ class SwarrRewardManager(DAPORewardManager):
     async def run_single(self, data: DataProto) -> dict:
         """Score one sample with plain values: verl's overlong penalty gives a tensor or the integer 0.
 
-        Beside what `math_reward` says: `tokens` of the response, and whether the budget cut it (`truncated`).
+        Beside what `math_reward` says: `tokens` of the response, whether the budget cut it (`truncated`), and the
+        `data_source`, which verl's dump of a validation leaves out.
         """
         result = await super().run_single(data)
         width = data.batch["responses"].shape[-1]
         tokens = int(data.batch["attention_mask"][-1, -width:].sum())  # as verl: the last of several sequences
         info = result["reward_extra_info"]
         info |= {"tokens": tokens, "truncated": float(tokens >= self._budget)}
+        info["data_source"] = str(data.non_tensor_batch["data_source"][-1])
         if "overlong_reward" in info:
             info |= {"overlong_reward": float(info["overlong_reward"]), "overlong": bool(info["overlong"])}
         return {"reward_score": float(result["reward_score"]), "reward_extra_info": info}

@@ -32,7 +32,7 @@ def examples(data: MathData, split: str, file: Path | None) -> Iterator[Example]
     """
     where = f"{data.hub}, split {data.splits[split]}" if file is None else str(file)
     for index, row in enumerate(_hub_rows(data, split) if file is None else _file_rows(file)):
-        _check(data, row, f"{where}, row {index}")
+        _check(row, data.columns, data.hub, f"{where}, row {index}")
         try:
             yield data.read(row)
         except (LookupError, TypeError, AttributeError) as error:
@@ -41,16 +41,16 @@ def examples(data: MathData, split: str, file: Path | None) -> Iterator[Example]
             ) from error
 
 
-def _check(data: MathData, row: Row, where: str) -> None:
-    for column, kind in data.columns.items():
+def _check(row: Row, columns: dict[str, Kind], owner: str, where: str) -> None:
+    for column, kind in columns.items():
         if column not in row:
             raise DataError(
-                f"{where}: no column {column!r} (found: {', '.join(row)}). {data.hub} has "
-                f"{', '.join(data.columns)}: give a file with these columns, or the NAME that fits this file."
+                f"{where}: no column {column!r} (found: {', '.join(row)}). {owner} has "
+                f"{', '.join(columns)}: give a file with these columns, or the NAME that fits this file."
             )
         if not isinstance(row[column], kind):
             raise DataError(
-                f"{where}, column {column!r}: {type(row[column]).__name__}, where {data.hub} has {_names(kind)}. "
+                f"{where}, column {column!r}: {type(row[column]).__name__}, where {owner} has {_names(kind)}. "
                 "Mend or remove the row."
             )
 
@@ -122,3 +122,20 @@ def asked_problems(file: Path) -> Iterator[str]:
                 "Give a file that `prepare` wrote."
             )
         yield problem_of(conversation)
+
+
+def rl_rows(file: Path) -> Iterator[Row]:
+    """Read the rows of a file in verl's RL schema: `prompt`, `data_source` and `reward_model.ground_truth`.
+
+    Raises:
+        DataError: no such file, or a row without one of these; names row and column.
+    """
+    for index, row in enumerate(_file_rows(file)):
+        where = f"{file}, row {index}"
+        _check(row, {"prompt": list, "data_source": str, "reward_model": dict}, "verl's RL schema", where)
+        _check(row["reward_model"], {"ground_truth": str}, "reward_model in verl's RL schema", where)
+        if not row["prompt"] or not all(isinstance(message, dict) for message in row["prompt"]):
+            raise DataError(f"{where}, column 'prompt': not a list of {{role, content}}. Mend or remove the row.")
+        for message in row["prompt"]:
+            _check(message, {"role": str, "content": str}, "a message of prompt in verl's RL schema", where)
+        yield row

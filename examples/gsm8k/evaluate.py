@@ -20,21 +20,20 @@ import vllm
 from transformers import AutoConfig
 from vllm import LLM, SamplingParams
 
-from swarr_verl.families import apply_window, config_windows, window_keys
+from swarr_verl.engine import window_engine
+from swarr_verl.families import apply_window, config_windows
 from swarr_verl.reward import math_reward
-from swarr_verl.verify import EngineWindow, compare
-from swarr_verl.window import WindowSpec, describe
+from swarr_verl.window import WindowSpec
 
 
 def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
     """The engine, and the window of each layer, after the engine has confirmed it."""
     config = AutoConfig.from_pretrained(args.model)
-    overrides = {}
     if args.window is not None:
         config = apply_window(config, WindowSpec(args.window))
-        overrides = {"hf_overrides": window_keys(config)}
-    llm = LLM(
-        model=args.model,
+    llm = window_engine(
+        args.model,
+        config,
         dtype=args.dtype,
         seed=args.seed,  # of the engine: a seed a request would draw the same numbers for every problem
         max_model_len=args.max_prompt_tokens + args.max_tokens,
@@ -42,15 +41,9 @@ def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
         gpu_memory_utilization=0.1,  # of the card, at start; what is used is the next line and the weights
         kv_cache_memory_bytes=int(args.kv_gib * 2**30),  # no profiling: others may share the card meanwhile
         enforce_eager=True,
-        worker_extension_cls="swarr_verl.rollout_worker.SwarrWorkerExtension",
-        **overrides,
         **json.loads(args.engine),
     )
-    windows = config_windows(config)
-    for answer in llm.collective_rpc("swarr_windows"):
-        compare(windows, {layer: EngineWindow(*found) for layer, found in answer})
-    print(f"[evaluate] vLLM confirms the window: {describe(windows)}", flush=True)
-    return llm, windows
+    return llm, config_windows(config)
 
 
 def generate(llm: LLM, rows: list[dict], args: argparse.Namespace) -> list[dict]:

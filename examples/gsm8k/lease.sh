@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs on the GPU machine without a network, from the checkout's root, over what stage.sh laid out. README has the order.
-#   install              .lease/core -> $SITE (stack, this package), data; then smoke test and doctor in the background
+#   install              .lease/core -> $SITE (stack, this package); then smoke test and doctor in the background
 #   part                 .lease/part* -> $LEASE/parts
-#   model                join, check and dequantise the weights -> $LEASE/model
-#   start [overrides]    run.sh in the background (STEPS, WINDOW, CONTROL from the environment)
+#   model                unpack data and tokenizer; join, check and dequantise the weights -> $LEASE/data, $LEASE/model
+#   start [overrides]    run.sh in the background, of examples/$EXAMPLE (gsm8k); its knobs from the environment
 #   poll [SECONDS]       wait for run.sh, at most so long; print where it stands; collect
 #   collect              results.tar.gz and logs.tar.gz -> $OUT
 #   stop                 end run.sh and what it started; `start` goes on from there
@@ -22,20 +22,19 @@ install() {
   . "$SITE/env.sh"
   for wheel in "$core"/*.whl; do "$py" -m zipfile -e "$wheel" "$SITE"; done
   "$py" -m compileall -q -j "$(nproc)" "$SITE" > "$LEASE/work/logs/compileall.log" 2>&1 || true
-  mkdir -p "$LEASE/data" "$LEASE/model"
-  tar -C "$LEASE/data" -xzf "$core/gsm8k.tgz"
-  tar -C "$LEASE/model" --strip-components=1 -xzf "$core/model.tgz"
   cp "$core/dequantize.py" "$core/smoke.py" "$core/weights.sha256" "$LEASE/"
-  cp -r examples/gsm8k "$LEASE/code"  # later calls replace the checkout under a running script
   # The machine waits for the weights meanwhile: test the stack, and read it into memory.
   background "cd $LEASE/work && { $py -m swarr_verl doctor > doctor.part 2>&1 && mv doctor.part doctor.txt; \
     $py $LEASE/smoke.py fa2 vllm ray > logs/smoke.log 2>&1; }"
   nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader || true
 }
 
-part() { cp .lease/part*/part.* "$LEASE/parts/"; }
+part() { cp .lease/part*/* "$LEASE/parts/"; }
 
 model() {
+  mkdir -p "$LEASE/data" "$LEASE/model"
+  tar -C "$LEASE/data" -xzf "$LEASE/parts/data.tgz"
+  tar -C "$LEASE/model" --strip-components=1 -xzf "$LEASE/parts/model.tgz"
   cat "$LEASE"/parts/part.* > "$LEASE/weights.gguf"
   echo "$(cat "$LEASE/weights.sha256")  $LEASE/weights.gguf" | sha256sum -c --quiet
   "$py" "$LEASE/dequantize.py" "$LEASE/weights.gguf" "$LEASE/model/model.safetensors"
@@ -43,8 +42,8 @@ model() {
 }
 
 start() {
-  rm -f "$LEASE/exit"
-  cp -r examples/gsm8k/. "$LEASE/code"
+  rm -rf "$LEASE/exit" "$LEASE/code"
+  cp -r "examples/${EXAMPLE:-gsm8k}" "$LEASE/code"  # later calls replace the checkout under a running script
   export MODEL=$LEASE/model DATA=$LEASE/data WORK=$LEASE/work
   background "echo \$\$ > $LEASE/pid; bash $LEASE/code/run.sh ${*@Q} >> $LEASE/work/logs/run.log 2>&1; \
     echo \$? > $LEASE/exit"
@@ -55,7 +54,7 @@ poll() {
   while [ ! -e "$LEASE/exit" ] && [ $SECONDS -lt $end ]; do sleep 2; done
   echo "exit: $(cat "$LEASE/exit" 2>/dev/null || echo running)"
   tail -n 12 "$LEASE/work/logs/run.log" || true
-  "$py" "$LEASE/code/progress.py" "$LEASE/work/results" || true
+  if [ -e "$LEASE/code/progress.py" ]; then "$py" "$LEASE/code/progress.py" "$LEASE/work/results" || true; fi
   nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader || true
   if [ "$(cat "$LEASE/exit" 2>/dev/null || echo 0)" != 0 ]; then  # what failed is what was written to last
     for log in $(ls -t "$LEASE"/work/logs/*.log | head -n 2); do echo "== $log"; tail -n 40 "$log" | cut -c1-300; done

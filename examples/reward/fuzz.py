@@ -50,7 +50,7 @@ def main() -> None:
     args = parser.parse_args()
     args.limit = args.n
     start, rows, resident = time.monotonic(), [], 0
-    with ThreadPoolExecutor(2 * WORKERS) as threads:
+    with ThreadPoolExecutor(WORKERS) as threads:  # none waits for a worker: `seconds` are its own
         for first in range(0, args.n, 500):
             batch = range(first, min(first + 500, args.n))
             rows += threads.map(lambda index: judge(index, args.deadline), batch)

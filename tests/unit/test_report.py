@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Statistics of evaluations against brute force and by hand; the report of written dumps."""
 
+import gzip
 import itertools
 import json
 import math
@@ -8,11 +9,11 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarr_verl.__main__ import main
-from swarr_verl.evaluation import Evaluation, EvaluationError, difference, summary, with_error
+from swarr_verl.evaluation import Evaluation, EvaluationError, difference, disagreements, summary, with_error
 
 GRID = st.integers(1, 6).flatmap(lambda k: st.lists(st.lists(st.booleans(), min_size=k, max_size=k), min_size=2))
 
@@ -31,13 +32,14 @@ def run(grid: list[list[bool]], name: str = "run", preds=None) -> Evaluation:
     )
 
 
-def dump(path, grid, tokens=True):
+def dump(path, grid, tokens=True, source=None):
     lines = []
     for i, row in enumerate(grid):
         for j, right in enumerate(row):
             said = "7" if right else "8"
             line = {"input": f"q{i}", "output": f"\\boxed{{{said}}}", "gts": "7", "acc": float(right), "pred": said}
             more = {"tokens": 10 + i + j, "truncated": j == 0} if tokens else {}
+            more |= {} if source is None else {"data_source": source}
             lines.append(line | more | {"uid": f"{i:04d}-abc_{j}_0", "score": float(right), "step": 0})
     random.Random(0).shuffle(lines)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -45,6 +47,7 @@ def dump(path, grid, tokens=True):
 
 
 @given(GRID)
+@settings(deadline=None)
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(grid):
     found = run(grid)
     for k in range(1, found.k + 1):
@@ -94,7 +97,7 @@ def test_report_of_dumps(tmp_path, capsys):
     assert "- b - SA: +33.3 [" in text and "20 problems better, 0 worse" in text
     assert "judges otherwise: SA 0 of 60, b 0 of 60" in text
     found = json.loads((out / "report.json").read_text())
-    assert found["runs"][0]["accuracy"]["mean@2"][0] == pytest.approx(25 / 60)
+    assert found[""]["runs"][0]["accuracy"]["mean@2"][0] == pytest.approx(25 / 60)
     assert (out / "accuracy.png").stat().st_size > 10_000 and not list(out.glob("*.part"))
 
 
@@ -104,6 +107,48 @@ def test_the_second_grader_is_heard(tmp_path, capsys):
     assert main(["report", str(path), "--out", str(tmp_path / "out")]) == 0
     (line,) = (tmp_path / "out" / "disagreements.jsonl").read_text().splitlines()
     assert json.loads(line)["other"] == 1.0 and json.loads(line)["acc"] == 0.0
+
+
+def two_sets(path, first, second):
+    """One dump of two data sets, compressed; the uids of the second come after those of the first."""
+    lines = dump(path, first, source="b/set").read_text()
+    lines += dump(path, second, source="a/set").read_text().replace('"uid": "', '"uid": "1').replace('"q', '"p')
+    path.unlink()
+    packed = path.with_name(path.name + ".gz")
+    packed.write_bytes(gzip.compress(lines.encode()))
+    return packed
+
+
+def test_a_table_for_each_data_set(tmp_path, capsys):
+    paths = [two_sets(tmp_path / name, [[True], [False]] * 5, [[i > 2] for i in range(9)]) for name in ("x.jsonl",)]
+    paths.append(two_sets(tmp_path / "y.jsonl", [[True]] * 10, [[False]] * 9))
+    assert main(["report", *map(str, paths), "--out", str(tmp_path / "out")]) == 0
+    first, second = capsys.readouterr().out.split("## b/set")
+    assert first.startswith("## a/set\n\n") and "| x | 9 | 66.7 ± " in first and "| y | 9 | 0.0 ± " in first
+    assert "| x | 10 | 50.0 ± " in second and "- y - x: +50.0 [" in second
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert list(found) == ["a/set", "b/set"] and found["b/set"]["differences"][0]["better"] == 5
+
+
+def test_other_data_sets_are_not_compared(tmp_path):
+    both = two_sets(tmp_path / "x.jsonl", [[True]] * 2, [[True]] * 2)
+    one = dump(tmp_path / "y.jsonl", [[True]] * 2, source="a/set")
+    with pytest.raises(SystemExit, match="y has no problem of b/set"):
+        main(["report", str(both), str(one), "--out", str(tmp_path / "out")])
+
+
+def test_a_line_ends_at_a_newline_only(tmp_path):
+    path = dump(tmp_path / "a.jsonl", [[True], [False]])
+    path.write_text(path.read_text().replace("boxed{7}", "boxed{7} \u2028\x85"))
+    assert len(Evaluation.read("a", path).problems) == 2
+
+
+def test_a_verdict_stands_for_a_text(tmp_path):
+    found = run([[True, True]])
+    for sample, second in zip(found.problems["q0", "1", 0], (0.0, 1.0), strict=True):
+        sample["second"] = second
+    (line,) = disagreements(found, grade=None)
+    assert line["other"] == 0.0 and line["acc"] == 1.0
 
 
 def test_two_equal_problems_are_two(tmp_path):
@@ -130,5 +175,5 @@ def test_other_problems_are_not_compared(tmp_path):
     with pytest.raises(SystemExit, match="share 2: compare runs of one data set"):
         paths = [dump(tmp_path / "a.jsonl", [[True]] * 2), dump(tmp_path / "b.jsonl", [[True]] * 3)]
         main(["report", *map(str, paths), "--out", str(tmp_path / "out")])
-    with pytest.raises(SystemExit, match="give the jsonl of one validation"):
+    with pytest.raises(SystemExit, match="of one validation, or a folder with just one"):
         main(["report", str(tmp_path), "--out", str(tmp_path / "out")])

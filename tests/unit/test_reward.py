@@ -206,7 +206,7 @@ def test_manager_from_verls_registry():
     assert resolve_reward_manager_cls(config) is SwarrRewardManager
     right, wrong = run(config, sample(r"so \boxed{4}", "4"), sample("so 5", "4"))
     assert (right["reward_score"], wrong["reward_score"]) == (1.0, 0.0)
-    alike = {"conflict": 0.0, "timeout": 0.0, "truncated": 0.0}
+    alike = {"conflict": 0.0, "timeout": 0.0, "truncated": 0.0, "data_source": "no/such/source"}
     for result, expected in (
         (right, {"score": 1.0, "acc": 1.0, "answer": "4", "pred": "4", "format": 1.0, "path": "string", "tokens": 12}),
         (wrong, {"score": 0.0, "acc": 0.0, "answer": "5", "pred": "5", "format": 0.0, "path": "number", "tokens": 4}),
@@ -271,7 +271,8 @@ def test_manager_gives_the_overlong_penalty():
     assert long["reward_extra_info"]["acc"] == 1.0
     for result in (short, long):
         types = {key: type(value) for key, value in result["reward_extra_info"].items()}
-        assert types == KEYS | {"overlong_reward": float, "overlong": bool, "tokens": int, "truncated": float}
+        ours = {"tokens": int, "truncated": float, "data_source": str}
+        assert types == KEYS | ours | {"overlong_reward": float, "overlong": bool}
 
 
 def test_a_custom_function_wins(tmp_path):
