@@ -114,12 +114,14 @@ def _parser() -> argparse.ArgumentParser:
 def _add_bench(commands: Any) -> None:
     command = commands.add_parser("bench", help="what windows gain while decoding: measured with vLLM, or --dry")
     command.add_argument("model", metavar="MODEL", help="checkpoint, or a shape of Qwen2.5: 0.5b, 1.5b, 7b")
-    command.add_argument("--window", type=int, nargs="+", required=True, help="to compare with full attention")
-    command.add_argument("--depth", type=int, nargs="+", default=[4096, 32768], help="tokens of context (%(default)s)")
-    command.add_argument("--sequences", type=int, metavar="N", help="of a step (default: as many as fit)")
+    command.add_argument("--window", type=_count, nargs="+", required=True, help="to compare with full attention")
+    command.add_argument(
+        "--depth", type=_count, nargs="+", default=[4096, 32768], help="tokens of context (%(default)s)"
+    )
+    command.add_argument("--sequences", type=_count, metavar="N", help="of a step (default: as many as fit)")
     command.add_argument("--out", type=Path, required=True, help="folder of bench.md, bench.json and bench.png")
-    command.add_argument("--steps", type=int, default=64, help="timed decode steps (default: %(default)s)")
-    command.add_argument("--engine", type=json.loads, default={}, help="more arguments of vllm.LLM, as JSON")
+    command.add_argument("--steps", type=_count, default=64, help="timed decode steps (default: %(default)s)")
+    command.add_argument("--engine", type=_json_object, default={}, help="more arguments of vllm.LLM, as JSON")
     command.add_argument("--dry", action="store_true", help="predict without a GPU; needs the next two")
     command.add_argument("--bandwidth", type=float, metavar="GB/s", help="that decoding reads at")
     command.add_argument("--memory", type=float, metavar="GiB", help="for weights and KV cache")

@@ -81,13 +81,12 @@ def run(options: argparse.Namespace) -> int:
 def _configs(model: str, windows: list[int]) -> dict[int | None, PretrainedConfig]:
     """Config of each column: full attention (None) first."""
     full = shape(model)
-    if any(config_windows(full)):
-        raise BenchError(f"MODEL {model} has a window already. Give the checkpoint that it was converted from.")
     try:
-        sliding = {window: apply_window(deepcopy(full), WindowSpec(window)) for window in windows}
+        if any(config_windows(full)):
+            raise BenchError(f"MODEL {model} has a window already. Give the checkpoint that it was converted from.")
+        return {None: full} | {window: apply_window(deepcopy(full), WindowSpec(window)) for window in windows}
     except WindowError as error:
-        raise BenchError(f"--window: {error}") from error
-    return {None: full, **sliding}
+        raise BenchError(f"MODEL {model}: {error}") from error
 
 
 def dry(
@@ -168,7 +167,7 @@ def markdown(rows: list[dict[str, Any]]) -> list[str]:
         base = next(other for other in rows if other["depth"] == row["depth"] and other["window"] is None)
         gains = [f"{row[kind] / base[kind]:.2f}" for kind in kinds]
         cells = [f"{row['depth']:,}", row["window"] or "full", row["sequences"]]
-        cells += [f"{row['kv_bytes_a_sequence'] / 1e6:.1f}", f"{row['bound_ms_a_step']:.2f}"]
+        cells += [f"{row['kv_bytes_a_sequence'] / 1e6:.3g}", f"{row['bound_ms_a_step']:.2f}"]
         cells += [f"{row['bound_tokens_a_second']:,.0f}", gains[0]]
         if len(kinds) > 1:
             cells += [f"{row['ms_a_step']:.2f}", f"{row['tokens_a_second']:,.0f}", gains[1]]

@@ -19,7 +19,6 @@ from transformers import AutoConfig
 
 from swarr_verl.cost import kept_tokens
 from swarr_verl.families import config_windows
-from swarr_verl.verify import EngineWindow, compare
 
 COPY = 2**30  # bytes of the copy that measures bandwidth
 CHUNK = 16384  # tokens of a prefill step
@@ -54,24 +53,22 @@ class Bench:
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        from vllm import LLM
+        from swarr_verl.engine import window_engine
 
         self.steps, self.asked = spec["steps"], spec["sequences"]
-        windows = config_windows(AutoConfig.from_pretrained(spec["model"]))
-        self.window = windows[0]
-        self.engine = LLM(
-            model=spec["model"],
+        config = AutoConfig.from_pretrained(spec["model"])
+        self.window = config_windows(config)[0]
+        self.engine = window_engine(
+            spec["model"],
+            config,
             load_format="dummy",
             skip_tokenizer_init=True,
             enable_prefix_caching=False,
             max_model_len=max(spec["depths"]),
             max_num_batched_tokens=CHUNK,
             max_num_seqs=self.asked or MOST,
-            worker_extension_cls="swarr_verl.rollout_worker.SwarrWorkerExtension",
             **spec["engine"],
         ).llm_engine
-        for answer in self.engine.collective_rpc("swarr_windows"):
-            compare(windows, {layer: EngineWindow(*found) for layer, found in answer})
         cache = self.engine.vllm_config.cache_config
         self.cache_tokens = cache.num_gpu_blocks * cache.block_size
         self.draw = random.Random(0)
@@ -105,7 +102,8 @@ class Bench:
 
     def _decode(self, length: int, n: int, growth: int) -> dict[str, float]:
         """All sequences decode in each of the timed steps."""
-        names, grown = self._add(length, n, growth), Counter()
+        names = self._add(length, n, growth)
+        grown: Counter[str] = Counter()
         while len(grown) < n:
             grown.update(self._step())
         before, start = sum(grown.values()), time.perf_counter()

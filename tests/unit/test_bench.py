@@ -2,11 +2,12 @@
 """bench --dry: the arithmetic of decoding, its table, and what cannot be predicted."""
 
 import json
+import sys
 
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from swarr_verl.__main__ import main
 from swarr_verl.bench import SHAPES, shape
@@ -54,19 +55,29 @@ def test_dry(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere/no-such-model", "--window", "64", *DRY], "(?s)MODEL nowhere/no-such-model: .*Give a checkpoint"),
-        (["0.5b", "--window", "0", *DRY], "--window: .* is not a window"),
+        (["/no/such/model", "--window", "64", *DRY], "(?s)MODEL /no/such/model: .*Give a checkpoint"),
         (["0.5b", "--window", "64", "--dry"], "give --bandwidth.*--memory"),
         (["7b", "--window", "64", *DRY], "0 sequences fit at window None. Ask for less"),
         (["0.5b", "--window", "64", "--sequences", "100000", *DRY], "--depth 4096: .* sequences fit at window None"),
-        (["{converted}", "--window", "64", *DRY], "has a window already"),
+        (["{tmp}/converted", "--window", "64", *DRY], "has a window already"),
+        (["{tmp}/unknown", "--window", "64", *DRY], "a window is not supported for the family 'gpt2'"),
     ],
 )
-def test_what_cannot_be_predicted(tmp_path, monkeypatch, arguments, message):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_what_cannot_be_predicted(tmp_path, arguments, message):
     config = tiny.config("mistral")
     config.sliding_window = 9
     config.save_pretrained(tmp_path / "converted")
-    arguments = [argument.format(converted=tmp_path / "converted") for argument in arguments]
+    AutoConfig.for_model("gpt2").save_pretrained(tmp_path / "unknown")
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     with pytest.raises(SystemExit, match=message):
         main(["bench", *arguments, "--out", str(tmp_path / "out")])
+
+
+def test_an_engine_that_fails_is_told(tmp_path, monkeypatch):
+    engine = tmp_path / "python"
+    engine.write_text("#!/bin/sh\necho starting\necho '{\"copy_bandwidth\": 1e9}'\necho no memory >&2\nexit 3\n")
+    engine.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(engine))
+    with pytest.raises(SystemExit, match=r"(?s)engine failed \(exit code 3\).*engine.log:\nno memory"):
+        main(["bench", "0.5b", "--window", "64", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out" / "bench.json").exists()
