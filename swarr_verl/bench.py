@@ -21,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import AutoConfig, PretrainedConfig
 
-from swarr_verl.cost import Cost
+from swarr_verl.cost import MOST, Cost
 from swarr_verl.families import apply_window, config_windows
 from swarr_verl.files import write_whole
 from swarr_verl.window import WindowError, WindowSpec
@@ -97,7 +97,7 @@ def dry(
     Args:
         costs: of the model under each window.
         depths: tokens of context.
-        sequences: of a step; None: as many as fit.
+        sequences: of a step; None: as many as fit, at most 1024.
         bandwidth: bytes a second that a decode step reads.
         memory: bytes for weights and KV cache.
     """
@@ -105,7 +105,7 @@ def dry(
     for depth in depths:
         for window, cost in costs.items():
             fit = cost.sequences(depth, memory)
-            n = sequences or fit
+            n = sequences or min(fit, MOST)
             if not 0 < n <= fit:
                 raise BenchError(f"--depth {depth}: {fit} sequences fit at window {window}. Ask for less.")
             rows.append({"window": window, "depth": depth, "sequences": n, **bound(cost, depth, n, bandwidth)})
@@ -160,14 +160,14 @@ def _engine(config: PretrainedConfig, options: argparse.Namespace) -> Iterator[d
 def markdown(rows: list[dict[str, Any]]) -> list[str]:
     """One line a row; gains are over full attention at the same depth."""
     kinds = [name for name in ("bound_tokens_a_second", "tokens_a_second") if name in rows[0]]
-    head = ["depth", "window", "sequences", "KV MB a sequence", "bound, ms a step", "bound, tokens/s", "gain"]
+    head = ["depth", "window", "sequences", "KV kB a sequence", "bound, ms a step", "bound, tokens/s", "gain"]
     head += ["ms a step", "tokens/s", "gain", "of the copy's bandwidth", "prefill, tokens/s"] * (len(kinds) - 1)
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         base = next(other for other in rows if other["depth"] == row["depth"] and other["window"] is None)
         gains = [f"{row[kind] / base[kind]:.2f}" for kind in kinds]
         cells = [f"{row['depth']:,}", row["window"] or "full", row["sequences"]]
-        cells += [f"{row['kv_bytes_a_sequence'] / 1e6:.3g}", f"{row['bound_ms_a_step']:.2f}"]
+        cells += [f"{row['kv_bytes_a_sequence'] / 1e3:,.0f}", f"{row['bound_ms_a_step']:.2f}"]
         cells += [f"{row['bound_tokens_a_second']:,.0f}", gains[0]]
         if len(kinds) > 1:
             cells += [f"{row['ms_a_step']:.2f}", f"{row['tokens_a_second']:,.0f}", gains[1]]
@@ -192,7 +192,10 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
         )
         if "tokens_a_second" in rows[0]:
             axis.plot(depths, [row["tokens_a_second"] for row in own], "o-", color=f"C{index}", label=name)
+    ticks = sorted({row["depth"] for row in rows})
     axis.set(xlabel="tokens of context", ylabel="tokens a second, largest batch", xscale="log", yscale="log")
+    axis.set_xticks(ticks, [f"{depth:,}" for depth in ticks])
+    axis.minorticks_off()
     axis.legend(fontsize=7)
     axis.grid(alpha=0.3)
     fig.savefig(path, dpi=150)

@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from swarr_verl.cost import kept_tokens
+from swarr_verl.cost import MOST, kept_tokens
 from swarr_verl.families import config_windows
 
 COPY = 2**30  # bytes of the copy that measures bandwidth
 CHUNK = 16384  # tokens of a prefill step
-MOST = 1024  # sequences at a time, at most
 
 
 def copy_bandwidth() -> float:

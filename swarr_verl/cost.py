@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 BLOCK = 16  # tokens of a KV-cache block, vLLM's default
+MOST = 1024  # sequences of a decode step, unless asked otherwise
 
 
 def kv_bytes_per_token(hf_config: PretrainedConfig) -> int:
