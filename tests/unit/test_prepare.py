@@ -3,10 +3,8 @@
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import datasets
@@ -14,52 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 import tiny
-from hypothesis import given
-from hypothesis import strategies as st
+from math_rows import GSM8K, ROWS
 from omegaconf import OmegaConf
 
 from swarr_verl.__main__ import main
-from swarr_verl.datasets_table import DAPO_AFTER, DAPO_BEFORE, TABLE
-from swarr_verl.lengths import histogram
+from swarr_verl.datasets_table import TABLE
 from swarr_verl.preflight import _check_files
-from swarr_verl.prompts import INSTRUCTION, boxed, math_prompt, math_response, problem_of
+from swarr_verl.prompts import INSTRUCTION, boxed, math_prompt
 
 DATA = Path(__file__).parents[3] / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not here")
-GSM8K = [
-    {"question": " Tom has 3 eggs. How many are 2 Toms'? ", "answer": "3*2=<<3*2=6>>6 eggs.\n#### 6"},
-    {"question": "What do 12 cost at $100?", "answer": "12*100 = <<12*100=1200>>1200\n#### 1,200"},
-]
-ROWS = {  # of each data set: a row with an answer; what becomes of it
-    "gsm8k": (GSM8K[1], ("What do 12 cost at $100?", "1200", "12*100 = 1200")),
-    "math": ({"problem": "1/2?", "solution": r"So \boxed{\frac{1}{2}}."}, ("1/2?", r"\frac{1}{2}", ...)),
-    "math500": ({"problem": "1?", "answer": "p - q", "solution": "none"}, ("1?", "p - q", None)),
-    "dapo-math-17k": (
-        {"prompt": [{"content": DAPO_BEFORE + "2?" + DAPO_AFTER}], "reward_model": {"ground_truth": "34"}},
-        ("2?", "34", None),
-    ),
-    "openr1-math-220k": (
-        {
-            "problem": "3?",
-            "answer": "9",
-            "generations": ["wrong", "right", "right too"],
-            "correctness_math_verify": [False, True, True],
-            "correctness_llama": None,
-        },
-        ("3?", "9", "right"),
-    ),
-    "openmathreasoning": (
-        {"problem": "4?", "expected_answer": "16", "generated_solution": "<think>4 4s</think>16"},
-        ("4?", "16", "<think>4 4s</think>16"),
-    ),
-    "numinamath": (
-        {"problem": "5?", "answer": "B", "solution": "s", "problem_is_valid": "Yes", "solution_is_valid": "Yes"},
-        ("5?", "B", "s"),
-    ),
-    "aime24": ({"problem": "6?", "answer": "025"}, ("6?", "025", None)),
-    "aime25": ({"problem": "7?", "answer": 70}, ("7?", "70", None)),
-    "amc23": ({"question": "8?", "answer": -1.0}, ("8?", "-1", None)),
-}
 
 
 def jsonl(path: Path, rows: list[dict]) -> Path:
@@ -85,36 +47,6 @@ def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     tiny.tokenizer().save_pretrained(folder)
     return folder
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_rows_of_each_data_set(name):
-    row, (problem, answer, solution) = ROWS[name]
-    assert set(TABLE[name].columns) <= set(row)
-    assert TABLE[name].read(row) == (problem, answer, row.get("solution") if solution is ... else solution)
-    assert TABLE[name].sft == (solution is not None)
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("gsm8k", {"answer": "six"}),
-        ("math", {"solution": r"So \boxed{}."}),
-        ("numinamath", {"answer": "proof"}),
-        ("numinamath", {"answer": "notfound"}),
-        ("numinamath", {"problem_is_valid": "Incomplete"}),
-        ("numinamath", {"problem_is_valid": "No", "solution_is_valid": "No"}),
-        ("openmathreasoning", {"expected_answer": None}),
-    ],
-)
-def test_rows_without_an_answer(name, change):
-    assert TABLE[name].read(ROWS[name][0] | change).answer is None
-
-
-def test_openr1_takes_what_llama_found_correct():
-    row = ROWS["openr1-math-220k"][0] | {"correctness_math_verify": [False] * 3}
-    assert TABLE["openr1-math-220k"].read(row).solution is None
-    assert TABLE["openr1-math-220k"].read(row | {"correctness_llama": [False, False, True]}).solution == "right too"
 
 
 def test_gsm8k_files(gsm8k, tmp_path, capsys):
@@ -350,32 +282,8 @@ def test_parquet_as_on_the_hub(tmp_path):
     assert len(rows) == 2500 and rows[-1]["messages"][1]["content"] == "right\nThe answer is \\boxed{9}."
 
 
-@given(st.text(), st.text(alphabet=r"ab{}\ 1"))
-def test_prompt_and_response_can_be_read_back(problem, answer):
-    assert problem_of(math_prompt(problem)) == problem.strip()
-    depths, depth = [], 0
-    for token in re.findall(r"\\.|[{}]", answer):
-        depth += {"{": 1, "}": -1}.get(token, 0)
-        depths.append(depth)
-    if depth == 0 and min(depths, default=0) >= 0 and not re.search(r"\\+$", answer):  # one argument for TeX
-        assert boxed(math_response("No box here.", answer)) == answer.strip()
-
-
 def test_the_command_line_stays_light():
     """`doctor` must run where nothing else does."""
     heavy = "{'pyarrow', 'datasets', 'tqdm', 'torch', 'transformers', 'verl'}"
     code = f"import sys, swarr_verl.__main__; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
-
-
-def test_boxes():
-    assert boxed(r"\boxed 2") == "2" and boxed(r"\fbox{a \} b}") == r"a \} b" and boxed(r"\boxed{1") is None
-    assert math_response(r"So \boxed 9.", "9") == r"So \boxed{9}."
-
-
-@given(st.dictionaries(st.integers(0, 10**6), st.integers(1, 1000), min_size=1))
-def test_histogram_counts_every_row_once(counts):
-    head, *bars = histogram(Counter(counts)).splitlines()
-    assert head.startswith(f"{sum(counts.values())} rows") and head.endswith(f"max {max(counts)}")
-    assert sum(int(line.split()[3]) for line in bars) == sum(counts.values())
-    assert len(bars) <= 12
