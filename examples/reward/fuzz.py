@@ -44,6 +44,7 @@ def judge(index: int, deadline: float) -> tuple[bool, str, float]:
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=100_000)
+    parser.add_argument("--first", type=int, default=0, help="index to begin at, where another run ended")
     parser.add_argument("--deadline", type=float, default=DEADLINE)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time with what there is")
     parser.add_argument("--out", type=Path)
@@ -51,7 +52,7 @@ def main() -> None:
     args.limit = args.n
     start, rows, resident = time.monotonic(), [], 0
     with ThreadPoolExecutor(WORKERS) as threads:  # none waits for a worker: `seconds` are its own
-        for first in range(0, args.n, 500):
+        for first in range(args.first, args.n, 500):
             batch = range(first, min(first + 500, args.n))
             rows += threads.map(lambda index: judge(index, args.deadline), batch)
             sizes = [psutil.Process(pid).memory_info().rss for pid in shared_pool().pids()]
@@ -61,10 +62,11 @@ def main() -> None:
         alive = shared_pool().judge(r"\sqrt{12}", r"2\sqrt{3}", args.deadline).correct
         shared_pool().close()
         again = random.Random(0).sample(range(len(rows)), len(rows) // 100)
-        repeated = list(threads.map(lambda index: judge(index, args.deadline), again))
+        repeated = list(threads.map(lambda row: judge(args.first + row, args.deadline), again))
     report = {
         "command": sys.argv,
         **machine(args),
+        "first": args.first,
         "n": len(rows),
         "seconds": time.monotonic() - start,
         "paths": Counter(path for _, path, _ in rows),
@@ -73,12 +75,14 @@ def main() -> None:
         "pool_alive_afterwards": alive,
         "judged_again": len(again),
         "verdicts_that_differ": [
-            (index, rows[index][:2], verdict[:2])
-            for index, verdict in zip(again, repeated, strict=True)
-            if rows[index][:2] != verdict[:2]
+            (args.first + row, rows[row][:2], verdict[:2])
+            for row, verdict in zip(again, repeated, strict=True)
+            if rows[row][:2] != verdict[:2]
         ],
-        "judged_right": [(sample(i), path) for i, (right, path, _) in enumerate(rows) if right][:200],
-        "timeouts": [ascii(sample(i)[0][:200]) for i, (_, path, _) in enumerate(rows) if path in ("timeout", "died")],
+        "judged_right": [(sample(i), path) for i, (right, path, _) in enumerate(rows, args.first) if right][:200],
+        "timeouts": [
+            ascii(sample(i)[0][:200]) for i, (_, path, _) in enumerate(rows, args.first) if path in ("timeout", "died")
+        ],
     }
     print(json.dumps({key: value for key, value in report.items() if key != "judged_right"}, indent=1))
     if args.out:

@@ -130,6 +130,23 @@ def test_wrong(answer, gold):
     assert score(rf"\boxed{{{answer}}}", gold) == 0.0
 
 
+def test_a_verdict_does_not_depend_on_what_was_judged_before():
+    r"""sympy caches: math-verify finds `|\infty|` equal to any number once `\infty^{\pi}` was compared with it."""
+    answers = [
+        r"\infty^{\pi}",
+        r"|\infty|",
+        r"(\infty)^{\frac{9}{9}}",
+        r"-3-\sqrt{\infty}",
+        r"e^{|\infty|}",
+        r"\frac{1}{0}",
+    ]
+    for gold in (r"\frac{1}{7}", "42", "x+1", r"\infty"):
+        assert [score(rf"\boxed{{{answer}}}", gold) for answer in answers * 2] == [0.0] * 12
+        assert [score(rf"\boxed{{({answer},2)}}", f"({gold},2)") for answer in answers] == [0.0] * 6
+    for answer in (r"(-\infty, 3)", r"[2, +\infty)", r"x < \infty", r"-\infty"):
+        assert score(rf"\boxed{{{answer}}}", answer.replace("3", r"\frac{6}{2}").replace("2,", r"\frac{4}{2},")) == 1.0
+
+
 SNIPPETS = st.sampled_from(
     [r"\boxed{", "}", "{", r"\frac", "^", "_", "$", r"\%", "\\", "1", "23", ",", ".", "x", "=", " "]
 )
