@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         BenchError: an option that does not fit, or an engine that failed.
     """
     configs = _configs(options.model, options.window)
-    costs = {window: Cost.of(config, [window] * config.num_hidden_layers) for window, config in configs.items()}
+    costs = {window: Cost.of(config, config_windows(config)) for window, config in configs.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     if options.dry:
         if None in (options.bandwidth, options.memory):

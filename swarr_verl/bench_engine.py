@@ -95,8 +95,7 @@ class Bench:
         n = max(1, 4 * CHUNK // length)
         start = time.perf_counter()
         self._add(length, n, 1)
-        while self.engine.has_unfinished_requests():
-            self.engine.step()
+        self._finish()
         return n * length / (time.perf_counter() - start)
 
     def _decode(self, length: int, n: int, growth: int) -> dict[str, float]:
@@ -114,8 +113,7 @@ class Bench:
         seconds = time.perf_counter() - start
         tokens = sum(grown.values()) - before
         self.engine.abort_request(names)
-        while self.engine.has_unfinished_requests():
-            self.engine.step()
+        self._finish()
         return {
             "mean_context": length + sum(grown.values()) / n - self.steps / 2,
             "ms_a_step": 1e3 * seconds / self.steps,
@@ -133,6 +131,10 @@ class Bench:
         for name in names:
             self.engine.add_request(name, {"prompt_token_ids": self.draw.choices(range(10, 150), k=length)}, sampling)
         return names
+
+    def _finish(self) -> None:
+        while self.engine.has_unfinished_requests():
+            self.engine.step()
 
     def _step(self) -> dict[str, int]:
         """One step of the engine; how many tokens each sequence got in it."""

@@ -7,6 +7,7 @@ that its queries see.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +17,15 @@ BLOCK = 16  # tokens of a KV-cache block, vLLM's default
 MOST = 1024  # sequences of a decode step, unless asked otherwise
 
 
+def _itemsize(hf_config: PretrainedConfig) -> int:
+    return hf_config.dtype.itemsize if hf_config.dtype is not None else 2
+
+
 def kv_bytes_per_token(hf_config: PretrainedConfig) -> int:
     """Bytes of keys and values of one token in one layer, in the checkpoint's dtype."""
     head_dim = getattr(hf_config, "head_dim", None) or hf_config.hidden_size // hf_config.num_attention_heads
     heads = getattr(hf_config, "num_key_value_heads", None) or hf_config.num_attention_heads
-    itemsize = hf_config.dtype.itemsize if hf_config.dtype is not None else 2
-    return 2 * heads * head_dim * itemsize
+    return 2 * heads * head_dim * _itemsize(hf_config)
 
 
 def kept_tokens(length: int, window: int | None) -> int:
@@ -34,6 +38,11 @@ def kept_tokens(length: int, window: int | None) -> int:
     """
     whole = -(-length // BLOCK) * BLOCK
     return whole if window is None else min(whole, (-(-(window - 1) // BLOCK) + 1) * BLOCK)
+
+
+def kept_bytes(token: int, windows: Sequence[int | None], length: int) -> int:
+    """Bytes of KV cache that a sequence of `length` tokens keeps in layers of these windows, `token` bytes each."""
+    return token * sum(kept_tokens(length, window) for window in windows)
 
 
 @dataclass(frozen=True)
@@ -58,14 +67,14 @@ class Cost:
         """Count on the meta device: no memory is taken, no weight is read."""
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(hf_config)
-        itemsize = hf_config.dtype.itemsize if hf_config.dtype is not None else 2
+        itemsize = _itemsize(hf_config)
         weights = sum(parameter.numel() for parameter in model.parameters()) * itemsize
         looked_up = 0 if hf_config.tie_word_embeddings else model.get_input_embeddings().weight.numel() * itemsize
         return cls(weights, weights - looked_up, kv_bytes_per_token(hf_config), tuple(windows))
 
     def kept(self, depth: int) -> int:
         """Bytes of KV cache that a sequence of `depth` tokens keeps, in whole blocks."""
-        return self.token * sum(kept_tokens(depth, window) for window in self.windows)
+        return kept_bytes(self.token, self.windows, depth)
 
     def sequences(self, depth: int, memory: float) -> int:
         """How many sequences of `depth` tokens fit beside the weights into `memory` bytes."""

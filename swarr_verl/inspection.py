@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, PretrainedConfig
 
-from swarr_verl.cost import kept_tokens, kv_bytes_per_token
+from swarr_verl.cost import kept_bytes, kv_bytes_per_token
 from swarr_verl.families import FAMILIES, SLIDING, config_windows
 from swarr_verl.window import describe
 
@@ -34,8 +34,7 @@ def inspect(path: str, length: int) -> int:
         return 1
     trained, served = config_windows(config), vllm_windows(config)
     token, layers = kv_bytes_per_token(config), config.num_hidden_layers
-    full = token * layers * kept_tokens(length, None)
-    kept = token * sum(kept_tokens(length, window) for window in served)
+    full, kept = kept_bytes(token, [None] * layers, length), kept_bytes(token, served, length)
     rows = {
         "family": config.model_type,
         "transformers": describe(trained),

@@ -7,7 +7,6 @@ response stay where there is one sample a problem (greedy); elsewhere a digest s
 
 import gzip
 import json
-import os
 import sys
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from verl.utils.reward_score import math_reward
 
 from swarr_verl.evaluation import Evaluation
+from swarr_verl.files import write_whole
 
 KEPT = ["data_source", "input", "gts", "pred", "acc", "tokens", "truncated", "path"]
 
@@ -32,9 +32,7 @@ def main(source: Path, target: Path) -> None:
             else:
                 line["input"] = blake2b(sample["input"].encode(), digest_size=8).hexdigest()
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    part = target.with_name(target.name + ".part")
-    part.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
-    os.replace(part, target)
+    write_whole(target, gzip.compress("".join(lines).encode(), mtime=0))
 
 
 if __name__ == "__main__":

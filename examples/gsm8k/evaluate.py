@@ -10,7 +10,6 @@ import argparse
 import gzip
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from vllm import LLM, SamplingParams
 
 from swarr_verl.engine import window_engine
 from swarr_verl.families import apply_window, config_windows
+from swarr_verl.files import write_whole
 from swarr_verl.reward import math_reward
 from swarr_verl.window import WindowSpec
 
@@ -90,13 +90,6 @@ def summarize(lines: list[dict], windows: list[int | None], args: argparse.Names
     }
 
 
-def write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="checkpoint: folder or hub name")
@@ -120,8 +113,8 @@ def main() -> None:
     row = summarize(lines, windows, args, time.time() - start)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    write(args.out.with_name(args.out.name + ".jsonl.gz"), gzip.compress(text.encode(), mtime=0))
-    write(args.out.with_name(args.out.name + ".json"), (json.dumps(row, indent=1) + "\n").encode())
+    write_whole(args.out.with_name(args.out.name + ".jsonl.gz"), gzip.compress(text.encode(), mtime=0))
+    write_whole(args.out.with_name(args.out.name + ".json"), json.dumps(row, indent=1) + "\n")
     print(json.dumps(row), flush=True)
 
 

@@ -10,7 +10,6 @@ for their gradient. Under 5 minutes on an H100; OUT.json is replaced whole after
 import argparse
 import datetime
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -29,6 +28,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from swarr_verl import attention
 from swarr_verl.families import apply_window
+from swarr_verl.files import write_whole
 from swarr_verl.window import WindowSpec, visible
 
 SHAPE = dict(  # Qwen2.5-0.5B's config.json
@@ -167,10 +167,7 @@ def conditions(commit: str) -> dict:
 
 
 def write(results: dict, path: Path) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(part, path)
+    write_whole(path, json.dumps(results, indent=1) + "\n")
 
 
 def git_commit() -> str:

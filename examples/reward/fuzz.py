@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 from gold import machine
 
+from swarr_verl.files import write_whole
 from swarr_verl.grading_pool import DEADLINE, WORKERS, shared_pool
 from swarr_verl.reward import math_reward
 
@@ -86,7 +87,7 @@ def main() -> None:
     }
     print(json.dumps({key: value for key, value in report.items() if key != "judged_right"}, indent=1))
     if args.out:
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_whole(args.out, json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

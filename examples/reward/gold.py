@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from samples import Sample, arguments, load, response
 from verl.utils.reward_score import gsm8k, math_dapo, math_reward, math_verify
 
+from swarr_verl.files import write_whole
 from swarr_verl.grading_pool import WORKERS, shared_pool
 from swarr_verl.reward import math_reward as swarr
 
@@ -90,7 +91,7 @@ def main() -> None:
             show(name, results)
     print(*(json.dumps(failure) for failure in failures), sep="\n")
     if args.out:
-        args.out.write_text(json.dumps(report, indent=1) + "\n")
+        write_whole(args.out, json.dumps(report, indent=1) + "\n")
 
 
 def machine(args: argparse.Namespace) -> dict:

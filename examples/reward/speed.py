@@ -14,7 +14,6 @@ import os
 import sys
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import ray
@@ -27,6 +26,8 @@ from samples import Sample, arguments, load, response
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from verl import DataProto
 from verl.experimental.reward_loop import RewardLoopManager
+
+from swarr_verl.files import write_whole
 
 WARM_UP = 64  # samples, in which the workers start
 
@@ -87,7 +88,7 @@ def main() -> None:
         report[data] = [measure(manager, batches) for _ in range(args.rounds)]
     print(json.dumps(report, indent=1))
     if args.out:
-        Path(args.out).write_text(json.dumps(report, indent=1) + "\n")
+        write_whole(args.out, json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":
