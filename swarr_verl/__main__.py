@@ -10,6 +10,7 @@ from typing import Any
 
 from swarr_verl import doctor
 from swarr_verl.datasets_table import TABLE, listing
+from swarr_verl.errors import UserError
 
 
 def _layers(text: str) -> str | tuple[int, ...]:
@@ -36,12 +37,9 @@ def _json_object(text: str) -> dict[str, Any]:
 
 def _convert(options: argparse.Namespace) -> int:
     from swarr_verl.convert import convert, report
-    from swarr_verl.window import WindowError, WindowSpec
+    from swarr_verl.window import WindowSpec
 
-    try:
-        convert(options.source, options.target, WindowSpec(options.window, options.layers))
-    except WindowError as error:
-        sys.exit(f"[swarr] {error}")
+    convert(options.source, options.target, WindowSpec(options.window, options.layers))
     print(report(options.target))
     return 0
 
@@ -53,37 +51,26 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from swarr_verl.sources import DataError
-
     if options.name == "selfdistill":
         from swarr_verl.selfdistill import run
     else:
         from swarr_verl.prepare import run
-    try:
-        return run(options)
-    except DataError as error:
-        sys.exit(f"[swarr] {error}")
+    return run(options)
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from swarr_verl.bench import BenchError, run
+    from swarr_verl.bench import run
 
-    try:
-        return run(options)
-    except BenchError as error:
-        sys.exit(f"[swarr] {error}")
+    return run(options)
 
 
 def _report(options: argparse.Namespace) -> int:
-    from swarr_verl.evaluation import Evaluation, EvaluationError
+    from swarr_verl.evaluation import Evaluation
     from swarr_verl.report import report
 
     named = [run.rpartition("=") for run in options.runs]
-    try:
-        runs = [Evaluation.read(name or Path(path).name.partition(".jsonl")[0], Path(path)) for name, _, path in named]
-        print(report(runs, options.out), end="")
-    except EvaluationError as error:
-        sys.exit(f"[swarr] {error}")
+    runs = [Evaluation.read(name or Path(path).name.partition(".jsonl")[0], Path(path)) for name, _, path in named]
+    print(report(runs, options.out), end="")
     return 0
 
 
@@ -201,9 +188,12 @@ def _add_selfdistill(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code."""
+    """Run one subcommand and return its exit code; what the user can mend ends it with a message."""
     options = _parser().parse_args(arguments)
-    return options.run(options)
+    try:
+        return options.run(options)
+    except UserError as error:
+        sys.exit(f"[swarr] {error}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, PretrainedConfig
 
 from swarr_verl.cost import MOST, Cost
+from swarr_verl.errors import UserError
 from swarr_verl.families import apply_window, config_windows
 from swarr_verl.files import write_whole
 from swarr_verl.window import WindowError, WindowSpec
@@ -34,7 +35,7 @@ SHAPES = {  # of Qwen2.5: hidden, MLP, layers, heads, KV heads
 }
 
 
-class BenchError(ValueError):
+class BenchError(UserError):
     """What cannot be measured or predicted as asked. The message names the option and the remedy."""
 
 

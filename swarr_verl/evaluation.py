@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from swarr_verl.errors import UserError
+
 RESAMPLES = 10_000  # of the bootstrap
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError):
     """Files that cannot be read or compared as asked. The message says what to do."""
 
 

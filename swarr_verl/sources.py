@@ -10,12 +10,13 @@ from types import NoneType
 from typing import Any
 
 from swarr_verl.datasets_table import Example, Kind, MathData
+from swarr_verl.errors import UserError
 from swarr_verl.prompts import problem_of
 
 Row = dict[str, Any]
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that cannot be used as asked. The message names file, row and column, and the remedy."""
 
 

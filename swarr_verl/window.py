@@ -15,8 +15,10 @@ from typing import Any
 
 import torch
 
+from swarr_verl.errors import UserError
 
-class WindowError(ValueError):
+
+class WindowError(UserError):
     """The window asked for cannot be had. The message names the Hydra key and the remedy."""
 
 
