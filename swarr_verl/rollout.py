@@ -7,6 +7,7 @@ Imports vLLM: loaded lazily by verl's registries (see plugin.py).
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import Any
 
 import ray
@@ -16,6 +17,7 @@ from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, 
 
 from swarr_verl.families import module_windows, window_keys
 from swarr_verl.model import SwarrModelConfig
+from swarr_verl.rollout_engine import RolloutEngine
 from swarr_verl.verify import EngineWindow, compare
 from swarr_verl.window import WindowError
 
@@ -45,6 +47,11 @@ class SwarrVLLMServer(vLLMHttpServer):
 
     def _get_worker_extension_cls(self) -> str:
         return "swarr_verl.rollout_worker.SwarrWorkerExtension"
+
+    async def run_server(self, args: Namespace) -> None:
+        """Start the engine as verl does; `args` are vLLM's own."""
+        await super().run_server(args)
+        self.engine: Any = RolloutEngine(self.engine)
 
     async def engine_windows(self) -> list[dict[int, EngineWindow]]:
         """What each worker's attention layers and KV-cache groups use; one dict a worker, keyed by layer index."""
