@@ -35,7 +35,7 @@ def _load_replica() -> type:
     return SwarrVLLMReplica
 
 
-_ROLLOUT_REGISTRY[("swarr_vllm", "async")] = "verl.workers.rollout.vllm_rollout.ServerAdapter"
+_ROLLOUT_REGISTRY[("swarr_vllm", "async")] = "swarr_verl.weight_socket.SwarrServerAdapter"
 RolloutReplicaRegistry.register("swarr_vllm", _load_replica)
 
 

@@ -19,6 +19,7 @@ from swarr_verl.families import module_windows, window_keys
 from swarr_verl.model import SwarrModelConfig
 from swarr_verl.rollout_engine import RolloutEngine
 from swarr_verl.verify import EngineWindow, compare
+from swarr_verl.weight_socket import name_for_vllm
 from swarr_verl.window import WindowError
 
 NAME = "swarr_vllm"
@@ -26,6 +27,10 @@ NAME = "swarr_vllm"
 
 class SwarrVLLMServer(vLLMHttpServer):
     """verl's vLLM server whose engine gets the window of the model wrapper through `hf_overrides`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        name_for_vllm()
 
     def _init_model_config(self, model_config: DictConfig | SwarrModelConfig) -> SwarrModelConfig:
         model_config = omega_conf_to_dataclass(model_config)

@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's synchronous PPO trainer (`trainer.v1.trainer_mode`), with a stop and the reward's metrics."""
+"""verl's synchronous PPO trainer (`trainer.v1.trainer_mode`): stops, the reward's metrics, checked evaluations."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
+from verl.workers.utils.padding import response_from_nested
 
 from swarr_verl.reward import reward_metrics
-from swarr_verl.verify import MismatchGuard
+from swarr_verl.verify import MismatchGuard, check_surprise
+
+_SCORED = 128  # responses of a validation, at least one for each process of the trainer
+
+
+class IncompleteValidation(RuntimeError):
+    """Rollouts of a validation failed."""
 
 
 @register_trainer("swarr_sync")
@@ -38,6 +46,52 @@ class SwarrTrainerSync(PPOTrainerSync):
         fields = [getattr(value, "data", value) for value in data["extra_fields"]]
         metrics.update(reward_metrics([field.get("reward_extra_info", {}) for field in fields]))
 
+    def _validate(self) -> dict[str, float]:
+        """In a validation-only run also ask the trainer's model how surprising the responses are (`check_surprise`)."""
+        if not self.config.trainer.val_only or self.config.swarr.max_excess_nll is None:
+            return super()._validate()
+        sample, scores = self.replay_buffer.sample, []
+
+        def sample_and_score(**kwargs: Any) -> tuple[KVBatchMeta, dict]:
+            batch, metrics = sample(**kwargs)
+            scores.append(self._score(batch))
+            return batch, metrics
+
+        self.replay_buffer.sample = sample_and_score  # verl forgets the tokens before it calls us
+        try:
+            found = super()._validate()
+        finally:
+            self.replay_buffer.sample = sample
+        nll, entropy, tokens = torch.cat(scores).T.tolist()
+        excess = check_surprise(nll, entropy, tokens, self.config.swarr.max_excess_nll)
+        print(f"[swarr] {len(tokens)} responses: {excess:+.3f} nats a token over the entropy", flush=True)
+        return found | {"val-aux/excess_nll": excess}
+
+    def _score(self, batch: KVBatchMeta) -> torch.Tensor:
+        """Return (responses, 3): negative log-likelihood, entropy (nats) and tokens of some responses of a batch."""
+        world = self.actor_rollout_wg.world_size
+        count = min(max(_SCORED, world), len(batch.keys)) // world * world
+        if count == 0:
+            return torch.empty(0, 3)
+        spread = [index * len(batch.keys) // count for index in range(count)]
+        part = KVBatchMeta(
+            partition_id=batch.partition_id,
+            keys=[batch.keys[index] for index in spread],
+            tags=[batch.tags[index] for index in spread],
+        )
+        val = self.config.actor_rollout_ref.rollout.val_kwargs
+        sampled = val.do_sample and val.temperature > 0  # greedy: of the logits as they are
+        part.extra_info = {"temperature": val.temperature if sampled else 1.0, "calculate_entropy": True}
+        part.extra_info["compute_loss"] = False
+        self.checkpoint_manager.sleep_replicas()  # their memory, as verl does for a reward model
+        self.actor_rollout_wg.compute_log_prob(part)
+        self.checkpoint_manager.update_weights()
+        fields = ["log_probs", "entropy", "response_mask"]
+        data = tq.kv_batch_get(keys=part.keys, partition_id=part.partition_id, select_fields=fields)
+        columns = [response_from_nested(data[name], data["response_mask"]).unbind() for name in fields[:2]]
+        rows = zip(*columns, data["response_mask"].unbind(), strict=True)
+        return torch.stack([torch.stack([-(p * m).sum(), (h * m).sum(), m.sum()]) for p, h, m in rows]).cpu()
+
     def _val_metrics_update(
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any
     ) -> dict[str, float]:
@@ -45,10 +99,18 @@ class SwarrTrainerSync(PPOTrainerSync):
 
         verl 0.9.1 estimates best@n, worst@n and maj@n of every value by a thousand resamples a problem, in Python:
         half a second a problem of 8 samples. A sample that counts as a problem leaves nothing to resample.
+
+        Raises:
+            IncompleteValidation: samples are missing. verl goes on, with those that are there; so it does in training.
         """
         if not self.config.trainer.val_only:
             return super()._val_metrics_update(data_sources, sample_uids, reward_extra_infos_dict, *args, **kwargs)
-        kwargs.pop("expected_acc_counts", None)
+        expected = sum(kwargs.pop("expected_acc_counts").values())
+        if len(sample_uids) < expected:
+            raise IncompleteValidation(
+                f"{len(sample_uids)} of {expected} samples came back, the other rollouts failed: no result. The log "
+                "has their error. Did the engine run out of memory? Lower actor_rollout_ref.rollout.max_num_seqs."
+            )
         apart = [f"{uid}/{index}" for index, uid in enumerate(sample_uids)]
         found = super()._val_metrics_update(data_sources, apart, reward_extra_infos_dict, *args, **kwargs)
         k = self.config.actor_rollout_ref.rollout.val_kwargs.n

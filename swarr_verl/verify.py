@@ -2,13 +2,13 @@
 """Both sides see the same window, or nothing runs.
 
 The trainer's modules and the live engine are each asked what window every layer applies; `compare` is the judge.
-`MismatchGuard` watches what the two sides compute while training goes on.
+`MismatchGuard` watches what the two sides compute while training goes on, `check_surprise` after an evaluation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from swarr_verl.window import WindowError, describe
@@ -85,3 +85,37 @@ class MismatchGuard:
                 "`[swarr] both sides` in the log, rollout.dtype and the weight sync; raise the limit only if the "
                 "difference is understood."
             )
+
+
+def check_surprise(nll: Sequence[float], entropy: Sequence[float], tokens: Sequence[int], limit: float | None) -> float:
+    """Compare how surprising responses are to the trainer's model with how surprising its own samples would be.
+
+    The expected negative log-likelihood of a sample is the entropy. Greedy ones, or those of a smaller top_p, lie
+    below it. An engine that went wrong writes what the model finds absurd.
+
+    Args:
+        nll: negative log-likelihood of each response, summed over its tokens; nats, at the temperature of sampling.
+        entropy: entropy of the model's distribution, summed over the same tokens; nats.
+        tokens: of each response.
+        limit: `swarr.max_excess_nll`; nats a token, None switches the check off.
+
+    Returns:
+        The mean excess, nats a token.
+
+    Raises:
+        WindowMismatch: it exceeds the limit by three standard errors over responses, or is not a number.
+
+    >>> round(check_surprise([20.0, 31.0], [21.0, 30.0], [10, 15], limit=0.1), 3)
+    0.0
+    """
+    total = sum(tokens)
+    excess = (sum(nll) - sum(entropy)) / total
+    rest = (n - h - excess * length for n, h, length in zip(nll, entropy, tokens, strict=True))
+    error = math.sqrt(sum(value * value for value in rest)) / total
+    if limit is not None and not excess <= limit + 3 * error:
+        raise WindowMismatch(
+            f"the responses surprise the trainer's model by {excess:.3g} +- {error:.2g} nats a token more than its own "
+            f"samples would, over swarr.max_excess_nll={limit:g}: the engine computed something else, so this is no "
+            "result. Read the responses; look for errors in the log and for other processes on the GPU."
+        )
+    return excess

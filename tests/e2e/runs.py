@@ -68,6 +68,11 @@ class Run:
     metrics: dict[int, dict]
 
 
+def sabotage(kind: str) -> dict[str, str]:
+    """Environment of a run with one of the faults in sabotage.py."""
+    return {"VERL_USE_EXTERNAL_MODULES": "sabotage", "PYTHONPATH": str(Path(__file__).parent), "SABOTAGE": kind}
+
+
 def assert_same(found: dict, wanted: dict, keys: list[str]) -> None:
     """Metrics of one step of two runs."""
     for key in keys:

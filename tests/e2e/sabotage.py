@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A deliberate off-by-one, loaded into every verl process by VERL_USE_EXTERNAL_MODULES=sabotage.
+"""Faults, loaded into every verl process by VERL_USE_EXTERNAL_MODULES=sabotage.
 
 SABOTAGE=engine gives vLLM a window of W - 1. SABOTAGE=silent does so too, and blinds the comparison of the two
-sides, so that the second guard must find it.
+sides, so that the second guard must find it. SABOTAGE=rollout lets every other request fail.
 """
 
+import itertools
 import os
 
 from swarr_verl import families, verify
@@ -17,6 +18,22 @@ def _one_less(hf_config):
     return {**keys, "sliding_window": keys["sliding_window"] - 1}
 
 
-families.window_keys = _one_less
+def _fail_every_other() -> None:
+    from swarr_verl.rollout_engine import RolloutEngine
+
+    generate, count = RolloutEngine.generate, itertools.count()
+
+    def failing(self, **kwargs):
+        if next(count) % 2:
+            raise RuntimeError("[sabotage] the engine is dead")
+        return generate(self, **kwargs)
+
+    RolloutEngine.generate = failing
+
+
+if os.environ["SABOTAGE"] in ("engine", "silent"):
+    families.window_keys = _one_less
 if os.environ["SABOTAGE"] == "silent":
     verify.compare = lambda trainer, engine: "[sabotage] sides not compared"
+if os.environ["SABOTAGE"] == "rollout":
+    _fail_every_other()

@@ -2,11 +2,13 @@
 """verl's other paths under the window, on a CPU: packed rows, Ulysses, LoRA, DAPO, a merged checkpoint served."""
 
 import json
+import re
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 import runs
@@ -98,8 +100,8 @@ def test_dapo(work, checkpoint, data):
         assert metrics["critic/score/min"] < metrics["critic/score/max"]
 
 
-def test_evaluation(work, checkpoint, data):
-    """A validation-only run, self-attention by a window that no sequence reaches, and its report."""
+def validation(checkpoint, data, out: Path) -> list[str]:
+    """Arguments of a validation-only run: two samples a problem, self-attention by a window that nothing reaches."""
     options = ["swarr.window=1000", f"{ROLLOUT}.val_kwargs.n=2", f"{ROLLOUT}.val_kwargs.do_sample=true"]
     options += [f"{ROLLOUT}.val_kwargs.temperature=1", f"{ROLLOUT}.ignore_eos=false"]
     drop = (
@@ -110,17 +112,31 @@ def test_evaluation(work, checkpoint, data):
         f"{ROLLOUT}.n=",
         f"{ACTOR}.ppo",
     )
-    arguments = runs.rl(checkpoint, data, work / "eval", preset="[eval,cpu_rl]")
-    kept = [argument for argument in arguments if not argument.startswith(drop)]
-    run = runs.run(work, "eval", [*kept, *options])
+    arguments = runs.rl(checkpoint, data, out, preset="[eval,cpu_rl]")
+    return [*(argument for argument in arguments if not argument.startswith(drop)), *options]
+
+
+def test_evaluation(work, checkpoint, data):
+    """A validation-only run and its report."""
+    run = runs.run(work, "eval", validation(checkpoint, data, work / "eval"))
     assert run.code == 0, run.output[-3000:]
     assert "[swarr] both sides see the same window: 1000 (layers 0-2)" in run.output
+    (excess,) = re.findall(r"\[swarr\] 16 responses: ([+-]\d\.\d+) nats a token over the entropy", run.output)
+    assert abs(float(excess)) < 0.1  # 16 responses of at most 80 tokens, drawn at temperature 1
     lines = [json.loads(line) for line in (work / "eval" / "0.jsonl").read_text().splitlines()]
     assert len(lines) == 16 and all(0 < line["tokens"] <= 80 for line in lines)
     report = runs.run(work, "report", ["-m", "swarr_verl", "report", str(work / "eval"), "--out", str(work / "out")])
     assert report.code == 0, report.output
     right = 100 * sum(line["acc"] for line in lines) / len(lines)  # a random model's, now and then
     assert f"| eval | 8 | {right:.1f} ± " in (work / "out" / "report.md").read_text()
+
+
+def test_an_evaluation_with_failed_rollouts_is_an_error(work, checkpoint, data):
+    """verl would go on with the samples that came back."""
+    run = runs.run(work, "failed", validation(checkpoint, data, work / "failed"), **runs.sabotage("rollout"))
+    assert run.code != 0
+    assert "[sabotage] the engine is dead" in run.output
+    assert "of 16 samples came back, the other rollouts failed" in run.output
 
 
 def post(url: str, body: dict) -> dict:

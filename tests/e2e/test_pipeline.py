@@ -76,12 +76,7 @@ def test_rl_starts_from_the_converted_checkpoint_and_the_first_guard_fires(work,
     """An engine with W - 1: nothing is generated, and the message shows the layers."""
     converted = work / "sft" / "global_step_6" / "huggingface"
     arguments = runs.rl(converted, data, work / "off_by_one")
-    env = {
-        "VERL_USE_EXTERNAL_MODULES": "sabotage",
-        "PYTHONPATH": str(Path(__file__).parent),
-        "SABOTAGE": "engine",
-    }
-    run = runs.run(work, "off_by_one", arguments, **env)
+    run = runs.run(work, "off_by_one", arguments, **runs.sabotage("engine"))
     assert run.code != 0 and not run.metrics
     assert "layer 0: trainer 16, engine EngineWindow(kernel=15, kv_cache=15)" in run.output
     assert "Remedy: leave the window to swarr.window" in run.output
@@ -90,12 +85,7 @@ def test_rl_starts_from_the_converted_checkpoint_and_the_first_guard_fires(work,
 def test_second_guard_fires_on_what_the_sides_compute(work, checkpoint, data):
     """The same engine with the first guard blinded: the run stops in its first step, before an update."""
     arguments = runs.rl(checkpoint, data, work / "silent", "swarr.max_probs_diff_mean=1e-4")
-    env = {
-        "VERL_USE_EXTERNAL_MODULES": "sabotage",
-        "PYTHONPATH": str(Path(__file__).parent),
-        "SABOTAGE": "silent",
-    }
-    run = runs.run(work, "silent", arguments, **env)
+    run = runs.run(work, "silent", arguments, **runs.sabotage("silent"))
     assert run.code != 0 and not run.metrics
     assert "[sabotage] sides not compared" in run.output
     assert "exceeds swarr.max_probs_diff_mean=0.0001" in run.output

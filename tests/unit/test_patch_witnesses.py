@@ -162,6 +162,14 @@ def test_verl_0012_saves_the_names_of_peft():
     assert "save_pretrained(hf_local_path, state_dict=state_dict)" in written and "peft" not in written
 
 
+def test_verl_0013_names_the_weight_socket_after_the_job_alone():
+    """The first job of every Ray instance is 01000000."""
+    module = "verl.workers.rollout.vllm_rollout"
+    for init in ("vllm_rollout:ServerAdapter.__init__", "vllm_async_server:vLLMHttpServer.__init__"):
+        assert re.search(r"\bget_job_id\(\)", source_of(f"{module}.{init}"))
+        assert "gcs_address" not in source_of(f"{module}.{init}")
+
+
 def test_transformers_0001_hands_the_longest_row_on_as_a_tensor():
     import torch
     from transformers import modeling_flash_attention_utils as utils
@@ -230,3 +238,11 @@ def test_vllm_0002_kernel_and_cache_disagree_on_the_block_size():
     for name in ("CPUAttentionMetadataBuilder", "CPUAttentionBackendImpl"):
         init = ast.parse(textwrap.dedent(source_of(f"{cpu_attn.__name__}:{name}.__init__")))
         assert "vllm_config.cache_config.block_size" in ast.unparse(init)
+
+
+def test_vllm_0003_an_output_for_every_token():
+    cpu_vllm()
+    source = source_of("vllm.v1.engine.output_processor:RequestState.make_request_output")
+    (noted,) = re.findall(r"^( +)self\.sent_tokens_offset = ", source, re.M)
+    (delta,) = re.findall(r"^( +)if self\.output_kind == RequestOutputKind\.DELTA:", source, re.M)
+    assert len(noted) > len(delta)

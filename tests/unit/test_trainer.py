@@ -4,18 +4,19 @@
 import pytest
 from omegaconf import OmegaConf
 
-from swarr_verl.trainer import SwarrTrainerSync
+from swarr_verl.trainer import IncompleteValidation, SwarrTrainerSync
 
 
-def metrics(val_only: bool, problems: int, k: int) -> dict[str, float]:
+def metrics(val_only: bool, problems: int, k: int, failed: int = 0) -> dict[str, float]:
     trainer = object.__new__(SwarrTrainerSync)
     trainer.config = OmegaConf.create(
         {"trainer": {"val_only": val_only}, "actor_rollout_ref": {"rollout": {"val_kwargs": {"n": k}}}}
     )
-    uids = [f"u{i}" for i in range(problems) for _ in range(k)]
+    wanted = [f"u{i}" for i in range(problems) for _ in range(k)]
+    uids = wanted[failed:]
     infos = {"reward": [float(i % 3 == 0) for i in range(len(uids))], "pred": ["7"] * len(uids)}
     infos["acc"] = infos["reward"]
-    counts = {("set", uid): k for uid in uids}
+    counts = {("set", uid): k for uid in wanted}
     return trainer._val_metrics_update(["set"] * len(uids), uids, infos, [2] * len(uids), expected_acc_counts=counts)
 
 
@@ -30,3 +31,9 @@ def test_nothing_is_resampled():
     resampled = ("best@", "worst@", "maj@")
     assert any(kind in name for name in metrics(False, 4, 3) for kind in resampled)
     assert not any(kind in name for name in metrics(True, 4, 3) for kind in resampled)
+
+
+def test_failed_rollouts_make_no_result():
+    assert metrics(False, 4, 3, failed=2)  # verl's answer
+    with pytest.raises(IncompleteValidation, match="10 of 12 samples"):
+        metrics(True, 4, 3, failed=2)

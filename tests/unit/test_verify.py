@@ -2,8 +2,9 @@
 """Both judges: of the windows, and of the probabilities."""
 
 import pytest
+import torch
 
-from swarr_verl.verify import PROBS_DIFF_MEAN, EngineWindow, MismatchGuard, WindowMismatch, compare
+from swarr_verl.verify import PROBS_DIFF_MEAN, EngineWindow, MismatchGuard, WindowMismatch, check_surprise, compare
 
 
 def test_equal_sides_make_one_line():
@@ -40,3 +41,40 @@ def test_guard_lets_pass():
     MismatchGuard(0.01).check({PROBS_DIFF_MEAN: 0.009})
     MismatchGuard(0.01).check({})
     MismatchGuard(None).check({PROBS_DIFF_MEAN: 1.0})
+
+
+def scored(policy: torch.Tensor, sampler: torch.Tensor, responses: int = 64, tokens: int = 100) -> tuple[list, ...]:
+    """Responses drawn from `sampler`, logits of (vocabulary,), and scored by `policy`."""
+    torch.manual_seed(0)
+    drawn = torch.multinomial(sampler.softmax(0), responses * tokens, replacement=True).view(responses, tokens)
+    logp = policy.log_softmax(0)
+    entropy = -(logp.exp() * logp).sum().item()
+    return (-logp[drawn]).sum(1).tolist(), [entropy * tokens] * responses, [tokens] * responses
+
+
+LOGITS = torch.linspace(0, 6, 50)
+
+
+def test_own_samples_are_as_surprising_as_they_should_be():
+    assert abs(check_surprise(*scored(LOGITS, LOGITS), limit=0.1)) < 0.1
+
+
+def test_greedy_responses_lie_below():
+    assert check_surprise(*scored(LOGITS, 100 * LOGITS), limit=0.1) < 0
+
+
+@pytest.mark.parametrize("sampler", [torch.zeros(50), LOGITS / 2])
+def test_what_another_model_writes_is_no_result(sampler):
+    with pytest.raises(WindowMismatch, match=r"over swarr\.max_excess_nll=0\.1"):
+        check_surprise(*scored(LOGITS, sampler), limit=0.1)
+    assert check_surprise(*scored(LOGITS, sampler), limit=None) > 0.1
+
+
+def test_few_responses_are_no_proof():
+    own, other = scored(LOGITS, LOGITS, 63), scored(LOGITS, torch.zeros(50), 1)
+    check_surprise(*(a + b for a, b in zip(own, other, strict=True)), limit=0.01)
+
+
+def test_not_a_number_is_no_result():
+    with pytest.raises(WindowMismatch):
+        check_surprise([float("nan")], [1.0], [1], limit=0.1)
