@@ -120,6 +120,19 @@ def reward_options(config: Any) -> dict[str, Any]:
     return given
 
 
+class _Sample:
+    """One sample, for verl's manager: it slices twice what is one row already, each at the price of a fast verdict."""
+
+    def __init__(self, data: DataProto) -> None:
+        self.batch = {
+            key: data.batch[key][-1] for key in ("responses", "attention_mask")
+        }  # the last of several sequences
+        self.non_tensor_batch = {key: values[-1] for key, values in data.non_tensor_batch.items()}
+
+    def __getitem__(self, index: int | slice) -> _Sample:
+        return self
+
+
 @register("swarr_math")
 class SwarrRewardManager(DAPORewardManager):
     """verl's DAPO manager (overlong penalty by `reward.reward_kwargs`) around `math_reward`.
@@ -141,12 +154,12 @@ class SwarrRewardManager(DAPORewardManager):
         Beside what `math_reward` says: `tokens` of the response, whether the budget cut it (`truncated`), and the
         `data_source`, which verl's dump of a validation leaves out.
         """
-        result = await super().run_single(data)
-        width = data.batch["responses"].shape[-1]
-        tokens = int(data.batch["attention_mask"][-1, -width:].sum())  # as verl: the last of several sequences
+        sample = _Sample(data)
+        result = await super().run_single(sample)
+        tokens = int(sample.batch["attention_mask"][-len(sample.batch["responses"]) :].sum())
         info = result["reward_extra_info"]
         info |= {"tokens": tokens, "truncated": float(tokens >= self._budget)}
-        info["data_source"] = str(data.non_tensor_batch["data_source"][-1])
+        info["data_source"] = str(sample.non_tensor_batch["data_source"])
         if "overlong_reward" in info:
             info |= {"overlong_reward": float(info["overlong_reward"]), "overlong": bool(info["overlong"])}
         return {"reward_score": float(result["reward_score"]), "reward_extra_info": info}
