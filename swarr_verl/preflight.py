@@ -160,6 +160,9 @@ def _check_lora_checkpoint(model: DictConfig, contents: ListConfig, key: str) ->
 
 
 def _check_guard(config: DictConfig) -> None:
+    excess = config.swarr.max_excess_nll
+    if excess is not None and (not isinstance(excess, (int, float)) or isinstance(excess, bool)):
+        raise PreflightError(f"swarr.max_excess_nll={excess} is not a number: give nats a token, or null.")
     limit = config.swarr.max_probs_diff_mean
     if limit is None:
         return

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
@@ -50,11 +49,12 @@ class SwarrTrainerSync(PPOTrainerSync):
         """In a validation-only run also ask the trainer's model how surprising the responses are (`check_surprise`)."""
         if not self.config.trainer.val_only or self.config.swarr.max_excess_nll is None:
             return super()._validate()
-        sample, scores = self.replay_buffer.sample, []
+        sample = self.replay_buffer.sample
+        scores: list[float] = []
 
         def sample_and_score(**kwargs: Any) -> tuple[KVBatchMeta, dict]:
             batch, metrics = sample(**kwargs)
-            scores.append(self._score(batch))
+            scores.extend(self._excess_nll(batch))
             return batch, metrics
 
         self.replay_buffer.sample = sample_and_score  # verl forgets the tokens before it calls us
@@ -62,17 +62,18 @@ class SwarrTrainerSync(PPOTrainerSync):
             found = super()._validate()
         finally:
             self.replay_buffer.sample = sample
-        nll, entropy, tokens = torch.cat(scores).T.tolist()
-        excess = check_surprise(nll, entropy, tokens, self.config.swarr.max_excess_nll)
-        print(f"[swarr] {len(tokens)} responses: {excess:+.3f} nats a token over the entropy", flush=True)
+        if not scores:  # fewer responses than processes
+            return found
+        excess = check_surprise(scores, self.config.swarr.max_excess_nll)
+        print(f"[swarr] {len(scores)} responses: {excess:+.3f} nats a token over the entropy", flush=True)
         return found | {"val-aux/excess_nll": excess}
 
-    def _score(self, batch: KVBatchMeta) -> torch.Tensor:
-        """Return (responses, 3): negative log-likelihood, entropy (nats) and tokens of some responses of a batch."""
+    def _excess_nll(self, batch: KVBatchMeta) -> list[float]:
+        """Score some responses of a batch: mean over their tokens of negative log-likelihood less entropy, nats."""
         world = self.actor_rollout_wg.world_size
         count = min(max(_SCORED, world), len(batch.keys)) // world * world
         if count == 0:
-            return torch.empty(0, 3)
+            return []
         spread = [index * len(batch.keys) // count for index in range(count)]
         part = KVBatchMeta(
             partition_id=batch.partition_id,
@@ -88,9 +89,9 @@ class SwarrTrainerSync(PPOTrainerSync):
         self.checkpoint_manager.update_weights()
         fields = ["log_probs", "entropy", "response_mask"]
         data = tq.kv_batch_get(keys=part.keys, partition_id=part.partition_id, select_fields=fields)
-        columns = [response_from_nested(data[name], data["response_mask"]).unbind() for name in fields[:2]]
-        rows = zip(*columns, data["response_mask"].unbind(), strict=True)
-        return torch.stack([torch.stack([-(p * m).sum(), (h * m).sum(), m.sum()]) for p, h, m in rows]).cpu()
+        mask = data["response_mask"]
+        logp, entropy = (response_from_nested(data[name], mask).unbind() for name in fields[:2])
+        return [float(-(p + h)[m.bool()].mean()) for p, h, m in zip(logp, entropy, mask.unbind(), strict=True)]
 
     def _val_metrics_update(
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any

@@ -87,35 +87,33 @@ class MismatchGuard:
             )
 
 
-def check_surprise(nll: Sequence[float], entropy: Sequence[float], tokens: Sequence[int], limit: float | None) -> float:
+def check_surprise(excess: Sequence[float], limit: float | None) -> float:
     """Compare how surprising responses are to the trainer's model with how surprising its own samples would be.
 
-    The expected negative log-likelihood of a sample is the entropy. Greedy ones, or those of a smaller top_p, lie
-    below it. An engine that went wrong writes what the model finds absurd.
+    The expected negative log-likelihood of a sample is the entropy; greedy responses, or those of a smaller top_p, lie
+    below it. An engine that went wrong writes what the model finds absurd. Every response counts alike: one that
+    repeats itself to the end of its budget is long and never surprising.
 
     Args:
-        nll: negative log-likelihood of each response, summed over its tokens; nats, at the temperature of sampling.
-        entropy: entropy of the model's distribution, summed over the same tokens; nats.
-        tokens: of each response.
-        limit: `swarr.max_excess_nll`; nats a token, None switches the check off.
+        excess: of each response, the mean over its tokens of negative log-likelihood less entropy; nats, both at the
+            temperature of sampling.
+        limit: `swarr.max_excess_nll`; nats, None switches the check off.
 
     Returns:
-        The mean excess, nats a token.
+        The mean.
 
     Raises:
-        WindowMismatch: it exceeds the limit by three standard errors over responses, or is not a number.
+        WindowMismatch: it exceeds the limit by three standard errors, or is not a number.
 
-    >>> round(check_surprise([20.0, 31.0], [21.0, 30.0], [10, 15], limit=0.1), 3)
+    >>> check_surprise([-0.2, 0.1, 0.1], limit=0.05)
     0.0
     """
-    total = sum(tokens)
-    excess = (sum(nll) - sum(entropy)) / total
-    rest = (n - h - excess * length for n, h, length in zip(nll, entropy, tokens, strict=True))
-    error = math.sqrt(sum(value * value for value in rest)) / total
-    if limit is not None and not excess <= limit + 3 * error:
+    mean = math.fsum(excess) / len(excess)
+    error = math.sqrt(math.fsum((value - mean) ** 2 for value in excess)) / len(excess)
+    if limit is not None and not mean <= limit + 3 * error:
         raise WindowMismatch(
-            f"the responses surprise the trainer's model by {excess:.3g} +- {error:.2g} nats a token more than its own "
+            f"the responses surprise the trainer's model by {mean:.3g} +- {error:.2g} nats a token more than its own "
             f"samples would, over swarr.max_excess_nll={limit:g}: the engine computed something else, so this is no "
             "result. Read the responses; look for errors in the log and for other processes on the GPU."
         )
-    return excess
+    return mean

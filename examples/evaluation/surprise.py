@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("model", help="folder or hub name")
     parser.add_argument("run", help="a jsonl.gz of pack.py, greedy")
     parser.add_argument("--window", type=int, required=True, help="tokens")
-    parser.add_argument("--n", type=int, default=48, help="responses")
+    parser.add_argument("--n", type=int, default=32, help="responses")
+    parser.add_argument("--limit", type=float, default=0.05, help="swarr.max_excess_nll")
     args = parser.parse_args()
     with gzip.open(args.run, "rt") as file:
         rows = [json.loads(line) for line in file]
@@ -32,20 +33,20 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(args.model, config=config, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     scores = [score(model, tokenizer, rows[index * len(rows) // args.n]) for index in range(args.n)]
-    excess = check_surprise(*map(list, zip(*scores, strict=True)), limit=None)
-    print(f"{args.run}: {args.n} responses, {excess:+.3f} nats a token over the entropy")
+    print(f"{args.run}: of {args.n} responses, {sum(value > 0 for value in scores)} lie above the entropy")
+    print(f"mean excess: {check_surprise(scores, args.limit):+.3f} nats a token")
 
 
 @torch.no_grad()
-def score(model, tokenizer, row: dict) -> tuple[float, float, int]:
-    """Return negative log-likelihood and entropy, summed over the response, nats, and its tokens."""
+def score(model, tokenizer, row: dict) -> float:
+    """Return the mean over a response's tokens of negative log-likelihood less entropy, nats."""
     messages = [{"role": "user", "content": row["input"].split("user\n", 1)[1].rsplit("\nassistant", 1)[0]}]
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
     response = tokenizer(row["output"], add_special_tokens=False)["input_ids"]
     logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
     logp = logits.log_softmax(-1)
-    nll = -logp.gather(1, torch.tensor(response)[:, None]).sum().item()
-    return nll, -(logp.exp() * logp).sum().item(), len(response)
+    nll = -logp.gather(1, torch.tensor(response)[:, None])[:, 0]
+    return (nll + (logp.exp() * logp).sum(1)).mean().item()
 
 
 if __name__ == "__main__":
