@@ -23,7 +23,7 @@ say() { printf '[%(%H:%M:%S)T] %s\n' -1 "$*"; }
 # bounded NAME COMMAND ...: its output to logs/NAME.log, for TIMEOUT at most; a failure is said
 bounded() {
   local log=logs/$1.log
-  timeout --foreground -k 60 "${TIMEOUT:-4h}" "${@:2}" > "$log" 2>&1 && return
+  timeout --foreground -k 60 "${TIMEOUT:-4h}" "${@:2}" >> "$log" 2>&1 && return
   say "$1: failed, see $WORK/$log: $(tail -n 1 "$log" | cut -c1-300)"
   return 1
 }

@@ -15,7 +15,7 @@ from parrot import parrot
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the presets of a machine without a GPU"),
 ]
 SCRIPT = Path(__file__).parents[2] / "examples" / "gsm8k" / "scan.sh"
@@ -49,7 +49,8 @@ def scan(folder: Path, name: str) -> runs.Run:
     return runs.finish(process, folder, name)
 
 
-def test_scan(tmp_path):
+def test_scan(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "LIMIT", 800)  # 11 stages; 190 s on two idle cores
     parrot(tmp_path / "model")
     write_data(tmp_path / "data")
     first = scan(tmp_path, "first")
