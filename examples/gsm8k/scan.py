@@ -114,9 +114,9 @@ def main() -> None:
     rows = {test: rows_of(cells) for test, cells in by_source(read_cells(results)).items()}
     write_whole(results / "table.json", json.dumps(rows, indent=1) + "\n")
     write_whole(results / "table.md", page(rows))
-    print(page(rows))
     if find_spec("matplotlib"):
         figure(rows, results / "accuracy.png")
+    print(page(rows))
 
 
 if __name__ == "__main__":
