@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracy of a checkpoint: `python evaluate.py MODEL TEST.parquet OUT` (test set: verl's RL schema).
+"""Accuracy of a checkpoint: `python evaluate.py MODEL TEST.parquet ... OUT` (test sets: verl's RL schema).
 
-Writes OUT.json (one row of the table) and OUT.jsonl.gz (one line a problem). The window is the checkpoint's
-own, from config.json; `--window W` puts an unconverted checkpoint under a window, untrained ("naive SWA").
-Either way the live engine is asked, layer by layer, before a token is generated: another window ends the run.
+Writes OUT.json (one row of the table) and OUT.jsonl.gz (one line a problem, as `swarr_verl report` reads it). The
+window is the checkpoint's own, from config.json; `--window W` puts an unconverted checkpoint under a window, untrained
+("naive SWA"). Either way the live engine is asked, layer by layer, before a token is generated: another window ends
+the run.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import gzip
 import json
 import math
 import time
+from hashlib import blake2b
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -53,17 +55,20 @@ def generate(llm: LLM, rows: list[dict], args: argparse.Namespace) -> list[dict]
     prompts = [template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
     outputs = llm.generate(prompts, sampling, use_tqdm=False)
     lines = []
-    for row, output in zip(rows, outputs, strict=True):
-        best = output.outputs[0]
-        grade = math_reward(row["data_source"], best.text, row["reward_model"]["ground_truth"])
+    for number, (row, prompt, output) in enumerate(zip(rows, prompts, outputs, strict=True)):
+        best, gold = output.outputs[0], row["reward_model"]["ground_truth"]
+        grade = math_reward(row["data_source"], best.text, gold)
         lines.append(
             {
-                "index": row["extra_info"]["index"],
-                "acc": float(grade["acc"]),
+                "uid": f"{number}_0_0",  # as in verl's dump of a validation
+                "data_source": row["data_source"],
+                "input": blake2b(prompt.encode(), digest_size=8).hexdigest(),  # tells problems apart; short
+                "gts": gold,
+                "pred": grade["pred"],
+                "acc": grade["acc"],
                 "tokens": len(best.token_ids),
-                "finish_reason": best.finish_reason,
-                "answer": grade["answer"],
-                "text": best.text,
+                "truncated": best.finish_reason == "length",
+                "output": best.text,
             }
         )
     return lines
@@ -80,7 +85,7 @@ def summarize(lines: list[dict], windows: list[int | None], args: argparse.Names
         "n": n,
         "accuracy": accuracy,
         "stderr": math.sqrt(accuracy * (1 - accuracy) / n),
-        "truncated": sum(line["finish_reason"] == "length" for line in lines) / n,
+        "truncated": sum(line["truncated"] for line in lines) / n,
         "mean_tokens": sum(line["tokens"] for line in lines) / n,
         "max_tokens": args.max_tokens,
         "temperature": args.temperature,
@@ -93,21 +98,21 @@ def summarize(lines: list[dict], windows: list[int | None], args: argparse.Names
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", help="checkpoint: folder or hub name")
-    parser.add_argument("test", type=Path, help="parquet in verl's RL schema")
+    parser.add_argument("test", type=Path, nargs="+", help="parquet in verl's RL schema")
     parser.add_argument("out", type=Path, help="OUT.json and OUT.jsonl.gz")
     parser.add_argument("--window", type=int, help="put an unconverted checkpoint under this window")
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--temperature", type=float, default=0, help="0 is greedy; else one sample a problem")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     parser.add_argument("--max-prompt-tokens", type=int, default=512)
-    parser.add_argument("--limit", type=int, help="only the first problems")
+    parser.add_argument("--limit", type=int, help="only the first problems of each set")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--kv-gib", type=float, default=5)
     parser.add_argument("--engine", default="{}", help="more arguments of vllm.LLM, as JSON")
     args = parser.parse_args()
 
     start = time.time()
-    rows = pq.read_table(args.test).to_pylist()[: args.limit]
+    rows = [row for test in args.test for row in pq.read_table(test).to_pylist()[: args.limit]]
     llm, windows = build(args)
     lines = generate(llm, rows, args)
     row = summarize(lines, windows, args, time.time() - start)

@@ -3,11 +3,12 @@
 # Runs on the GPU machine without a network, from the checkout's root, over what stage.sh laid out. README has the order.
 #   install              .lease/core -> $SITE (stack, this package); then smoke test and doctor in the background
 #   part                 .lease/part* -> $LEASE/parts
-#   model                unpack data and tokenizer; join, check and dequantise the weights -> $LEASE/data, $LEASE/model
-#   start [overrides]    run.sh in the background, of examples/$EXAMPLE (gsm8k); its knobs from the environment
-#   poll [SECONDS]       wait for run.sh, at most so long; print where it stands; collect
+#   model                unpack data, tokenizer and what an earlier lease finished; join, check and dequantise the weights
+#                        -> $LEASE/data, $LEASE/model, $LEASE/work/results
+#   start [overrides]    $SCRIPT (run.sh) of examples/$EXAMPLE (gsm8k) in the background; its knobs from the environment
+#   poll [SECONDS]       wait for it, at most so long; print where it stands; collect
 #   collect              results.tar.gz and logs.tar.gz -> $OUT
-#   stop                 end run.sh and what it started; `start` goes on from there
+#   stop                 end it and what it started; `start` goes on from there
 set -euo pipefail
 export SITE=${SITE:-/tmp/site} LEASE=${LEASE:-/tmp/gsm8k}
 name=Qwen2.5-Coder-0.5B-Instruct
@@ -35,6 +36,7 @@ model() {
   mkdir -p "$LEASE/data" "$LEASE/model"
   tar -C "$LEASE/data" -xzf "$LEASE/parts/data.tgz"
   tar -C "$LEASE/model" --strip-components=1 -xzf "$LEASE/parts/model.tgz"
+  if [ -e "$LEASE/parts/done.tgz" ]; then tar -C "$LEASE/work" -xzf "$LEASE/parts/done.tgz"; fi
   cat "$LEASE"/parts/part.* > "$LEASE/weights.gguf"
   echo "$(cat "$LEASE/weights.sha256")  $LEASE/weights.gguf" | sha256sum -c --quiet
   "$py" "$LEASE/dequantize.py" "$LEASE/weights.gguf" "$LEASE/model/model.safetensors"
@@ -45,7 +47,7 @@ start() {
   rm -rf "$LEASE/exit" "$LEASE/code"
   cp -r "examples/${EXAMPLE:-gsm8k}" "$LEASE/code"  # later calls replace the checkout under a running script
   export MODEL=$LEASE/model DATA=$LEASE/data WORK=$LEASE/work
-  background "echo \$\$ > $LEASE/pid; bash $LEASE/code/run.sh ${*@Q} >> $LEASE/work/logs/run.log 2>&1; \
+  background "echo \$\$ > $LEASE/pid; bash $LEASE/code/${SCRIPT:-run.sh} ${*@Q} >> $LEASE/work/logs/run.log 2>&1; \
     echo \$? > $LEASE/exit"
 }
 

@@ -30,6 +30,7 @@ def show(log: Path, names: dict[str, str], last: int) -> None:
 
 
 results = Path(sys.argv[1])
-for name in ("sft", "sft_sa"):
-    show(results / f"{name}.jsonl", SFT, last=1)
+for log in sorted(results.glob("*.jsonl")):
+    if log.stem != "grpo":
+        show(log, SFT, last=1)
 show(results / "grpo.jsonl", GRPO, last=12)

@@ -17,47 +17,8 @@ CONTROL=${CONTROL:-1}
 LIMIT=${LIMIT:-4h}
 py=${PYTHON:-python3}
 
-mkdir -p "$WORK/results" "$WORK/logs"
-WORK=$(cd "$WORK" && pwd)
-if [ -d "$MODEL" ]; then MODEL=$(cd "$MODEL" && pwd); fi
-if [ -n "$DATA" ]; then DATA=$(cd "$DATA" && pwd); fi
-cd "$WORK"  # Hydra writes its outputs/ here
-export TOKENIZERS_PARALLELISM=true RAY_prestart_worker_first_driver=0 RAY_enable_worker_prestart=0
-
-say() { printf '[%(%H:%M:%S)T] %s\n' -1 "$*"; }
-
-# newest RUN: the step of RUN's newest checkpoint, 0 without one
-newest() { cat "$WORK/$1/latest_checkpointed_iteration.txt" 2>/dev/null || echo 0; }
-
-# evaluate NAME MODEL [options]: greedy accuracy on the test set -> results/eval_NAME.json, .jsonl.gz
-evaluate() {
-  local name=$1 model=$2
-  shift 2
-  if [ -s "results/eval_$name.json" ]; then return; fi
-  say "eval $name"
-  "$py" "$here/evaluate.py" "$model" rl_test.parquet "results/eval_$name" "$@" > "logs/eval_$name.log" 2>&1
-  say "eval $name: $(tail -n 1 "logs/eval_$name.log")"
-}
-
-# sft NAME [overrides]: 2 epochs of GSM8K's rationales -> NAME/global_step_*/huggingface
-sft() {
-  local name=$1
-  shift
-  if [ "$(newest "$name")" -gt 0 ]; then return; fi
-  say "sft $name"
-  VERL_FILE_LOGGER_PATH=$WORK/results/$name.jsonl "$py" -m torch.distributed.run --standalone --nproc_per_node=1 \
-    -m verl.trainer.sft_trainer \
-    model.path="$MODEL" model.use_remove_padding=true model.enable_gradient_checkpointing=false \
-    engine.strategy=fsdp2 engine.use_torch_compile=false \
-    data.train_files="$WORK/sft.parquet" data.max_length=1024 data.num_workers=4 \
-    data.train_batch_size=64 data.use_dynamic_bsz=true data.max_token_len_per_gpu=8192 \
-    optim.lr=2e-5 optim.lr_scheduler_type=cosine optim.lr_warmup_steps_ratio=0.05 \
-    checkpoint.save_contents=[hf_model] \
-    trainer.total_epochs=2 trainer.n_gpus_per_node=1 trainer.resume_mode=disable \
-    trainer.logger=[console,file] trainer.project_name=gsm8k trainer.experiment_name="$name" \
-    trainer.default_local_dir="$WORK/$name" "$@" > "logs/$name.log" 2>&1
-  say "sft $name: done"
-}
+tests=(rl_test.parquet)
+. "$here/stages.sh"
 
 # grpo MODEL [overrides] -> grpo/global_step_*/actor/huggingface
 grpo() {
@@ -92,7 +53,7 @@ grpo() {
 }
 
 control() {
-  sft sft_sa
+  sft sft_sa "$WORK/sft.parquet" SA
   evaluate sft_sa "sft_sa/global_step_$(newest sft_sa)/huggingface"
 }
 
@@ -106,10 +67,7 @@ join() {
   jobs=()
 }
 
-if [ ! -s doctor.txt ]; then
-  "$py" -m swarr_verl doctor | tee "doctor.$$"
-  mv "doctor.$$" doctor.txt
-fi
+doctor
 if [ ! -s rl_train.parquet ]; then  # the last that is written
   "$py" -m swarr_verl prepare gsm8k --out . ${DATA:+--from "$DATA/train.jsonl" "$DATA/test.jsonl"}
 fi
@@ -118,7 +76,7 @@ beside evaluate sa "$MODEL"
 beside evaluate naive "$MODEL" --window "$WINDOW"
 join  # two SFTs fill 80 GB: an engine that starts beside them finds no memory
 if [ "$CONTROL" = 1 ]; then beside control; fi
-sft sft +swarr=sft swarr.window="$WINDOW"
+sft sft "$WORK/sft.parquet" "$WINDOW"
 converted=$WORK/sft/global_step_$(newest sft)/huggingface
 beside evaluate sft "$converted"
 grpo "$converted" "$@"

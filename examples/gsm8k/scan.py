@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and figure of scan.sh, from the cells that are there: `python scan.py RESULTS`.
+
+Reads eval_SOURCE_SA.jsonl.gz and eval_SOURCE_W*.jsonl.gz (evaluate.py); writes table.md, table.json, accuracy.png, and
+a csv of each SFT's log.
+"""
+
+import json
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from plot import to_csv
+
+from swarr_verl.evaluation import Evaluation, by_source, difference, summary
+from swarr_verl.files import write_whole
+
+FULL = "SA"
+SOURCES = {
+    "base": "none, as released",
+    "rationales": "GSM8K's rationales",
+    "selfdistill": "own right answers, GSM8K",
+    "selfdistill_math": "own right answers, GSM8K + MATH 1-4",
+}
+
+
+def read_cells(results: Path) -> list[Evaluation]:
+    """Named SOURCE_SA or SOURCE_W16; in the order of SOURCES, full attention first, then by window."""
+    cells = [
+        Evaluation.read(file.name.removeprefix("eval_").removesuffix(".jsonl.gz"), file)
+        for file in results.glob("eval_*.jsonl.gz")
+    ]
+    return sorted(cells, key=lambda cell: (list(SOURCES).index(split(cell.name)[0]), split(cell.name)[1] or 0))
+
+
+def split(name: str) -> tuple[str, int | None]:
+    """Source and window of a cell.
+
+    >>> split("selfdistill_math_W16"), split("base_SA")
+    (('selfdistill_math', 16), ('base', None))
+    """
+    source, _, window = name.rpartition("_")
+    return source, None if window == FULL else int(window.removeprefix("W"))
+
+
+def rows_of(cells: list[Evaluation]) -> list[dict[str, Any]]:
+    """One a cell, of one test set; `gap` is what full attention after the same SFT has more."""
+    full = {split(cell.name)[0]: cell for cell in cells if split(cell.name)[1] is None}
+    rows = []
+    for cell in cells:
+        source, window = split(cell.name)
+        gap = difference(full[source], cell) if window is not None and source in full else None
+        rows.append({"source": source, "window": window, **summary(cell), "gap": gap})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown, accuracy and gap in percentage points."""
+    lines = [
+        "| SFT data | window | accuracy, % | gap to full attention | cut at the limit, % | mean response, tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        mean, error = row["accuracy"]["mean@1"]
+        gap = "-"
+        if row["gap"] is not None:
+            low, high = row["gap"]["interval"]
+            gap = f"{100 * row['gap']['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        lines.append(
+            f"| {SOURCES[row['source']]} | {row['window'] or 'none'} | {100 * mean:.1f} ± {100 * error:.1f} | {gap} "
+            f"| {100 * row['truncated']:.1f} | {row['mean_tokens']:.0f} |"
+        )
+    return lines
+
+
+def page(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """All tables, a test set each."""
+    lines = ["Greedy; ± standard error over problems. Gap: paired over problems, with 95 % bootstrap interval.", ""]
+    for test, found in rows.items():
+        lines += [f"## {test}, {found[0]['problems']} problems", "", *table(found), ""]
+    return "\n".join(lines)
+
+
+def figure(rows: dict[str, list[dict[str, Any]]], out: Path) -> None:
+    """A panel a test set: accuracy against window, a line a source; dashed: the same SFT under full attention."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    fig, panels = plt.subplots(1, len(rows), figsize=(6 * len(rows), 4), squeeze=False, layout="constrained")
+    for panel, (test, found) in zip(panels[0], rows.items(), strict=True):
+        for source in dict.fromkeys(row["source"] for row in found):
+            color = f"C{list(SOURCES).index(source)}"
+            mine = [row for row in found if row["source"] == source]
+            windows = [row for row in mine if row["window"] is not None]
+            means, errors = ([row["accuracy"]["mean@1"][part] for row in windows] for part in (0, 1))
+            line = {"color": color, "marker": "o", "capsize": 3, "label": SOURCES[source]}
+            panel.errorbar([row["window"] for row in windows], means, errors, **line)
+            for row in mine:
+                if row["window"] is None:
+                    panel.axhline(row["accuracy"]["mean@1"][0], color=color, ls="--", lw=1)
+        panel.set(title=test, xlabel="window, tokens (dashed: full attention)", ylabel="accuracy", ylim=(0, None))
+        panel.grid(alpha=0.3)
+    panels[0][0].legend(fontsize=7, title="SFT data", title_fontsize=7)
+    fig.savefig(out, dpi=150)
+
+
+def main() -> None:
+    results = Path(sys.argv[1])
+    for log in results.glob("*.jsonl"):
+        to_csv(log)
+    rows = {test: rows_of(cells) for test, cells in by_source(read_cells(results)).items()}
+    write_whole(results / "table.json", json.dumps(rows, indent=1) + "\n")
+    write_whole(results / "table.md", page(rows))
+    if find_spec("matplotlib"):
+        figure(rows, results / "accuracy.png")
+    print(page(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+# What run.sh and scan.sh share; they source this with MODEL, DATA, WORK, py and here set. From here on all is in $WORK.
+mkdir -p "$WORK/results" "$WORK/logs"
+WORK=$(cd "$WORK" && pwd)
+if [ -d "$MODEL" ]; then MODEL=$(cd "$MODEL" && pwd); fi
+if [ -n "$DATA" ]; then DATA=$(cd "$DATA" && pwd); fi
+cd "$WORK"  # Hydra writes its outputs/ here
+export TOKENIZERS_PARALLELISM=true RAY_prestart_worker_first_driver=0 RAY_enable_worker_prestart=0
+
+if nvidia-smi > /dev/null 2>&1; then
+  plain='' windowed=sft  # presets
+  sft_machine=(model.use_remove_padding=true model.enable_gradient_checkpointing=false
+    engine.strategy=fsdp2 engine.use_torch_compile=false data.num_workers=4)
+  evaluate_machine=()
+else
+  plain=cpu_sft windowed=[sft,cpu_sft]
+  sft_machine=()
+  evaluate_machine=(--dtype float32 --kv-gib 1 --engine '{"block_size": 16}')
+fi
+
+say() { printf '[%(%H:%M:%S)T] %s\n' -1 "$*"; }
+
+# bounded NAME COMMAND ...: its output to logs/NAME.log, for TIMEOUT at most; a failure is said
+bounded() {
+  local log=logs/$1.log
+  timeout --foreground -k 60 "${TIMEOUT:-4h}" "${@:2}" >> "$log" 2>&1 && return
+  say "$1: failed, see $WORK/$log: $(tail -n 1 "$log" | cut -c1-300)"
+  return 1
+}
+
+# newest RUN: the step of RUN's newest checkpoint, 0 without one
+newest() { cat "$WORK/$1/latest_checkpointed_iteration.txt" 2>/dev/null || echo 0; }
+
+# evaluate NAME MODEL [options]: greedy accuracy on the sets of $tests -> results/eval_NAME.json, .jsonl.gz
+evaluate() {
+  local name=$1 model=$2
+  shift 2
+  if [ -s "results/eval_$name.json" ]; then return; fi
+  say "eval $name"
+  bounded "eval_$name" "$py" "$here/evaluate.py" "$model" "${tests[@]}" "results/eval_$name" \
+    "${evaluate_machine[@]}" "$@"
+  say "eval $name: $(grep '^{' "logs/eval_$name.log" | tail -n 1)"
+}
+
+# sft NAME DATA WINDOW [overrides]: EPOCHS of DATA under WINDOW (SA: none) -> NAME/global_step_*/huggingface
+sft() {
+  local name=$1 data=$2 window=$3 preset=$plain
+  shift 3
+  if [ "$(newest "$name")" -gt 0 ]; then return; fi
+  say "sft $name"
+  if [ "$window" != SA ]; then
+    preset=$windowed
+    set -- swarr.window="$window" "$@"
+  fi
+  bounded "$name" env VERL_FILE_LOGGER_PATH="$WORK/results/$name.jsonl" \
+    "$py" -m torch.distributed.run --standalone --nproc_per_node=1 \
+    -m verl.trainer.sft_trainer ${preset:+"+swarr=$preset"} \
+    model.path="$MODEL" "${sft_machine[@]}" \
+    data.train_files="$data" data.max_length=1024 \
+    data.train_batch_size="${BATCH:-64}" data.use_dynamic_bsz=true data.max_token_len_per_gpu="${TOKENS:-8192}" \
+    optim.lr=2e-5 optim.lr_scheduler_type=cosine optim.lr_warmup_steps_ratio=0.05 \
+    checkpoint.save_contents=[hf_model] \
+    trainer.total_epochs="${EPOCHS:-2}" trainer.n_gpus_per_node=1 trainer.resume_mode=disable \
+    trainer.logger=[console,file] trainer.project_name=gsm8k trainer.experiment_name="$name" \
+    trainer.default_local_dir="$WORK/$name" "$@"
+  say "sft $name: done"
+}
+
+doctor() {
+  if [ -s doctor.txt ]; then return; fi
+  "$py" -m swarr_verl doctor | tee "doctor.$$"
+  mv "doctor.$$" doctor.txt
+}
