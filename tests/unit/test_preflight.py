@@ -80,7 +80,7 @@ BAD = [
     # the stop must be able to see
     ("rl", [f"{ROLLOUT}.calculate_log_probs=false"], r"calculate_log_probs=false.*max_probs_diff_mean=null"),
     ("rl", ["trainer.v1.trainer_mode=separate_async"], r"trainer_mode.*max_probs_diff_mean=null"),
-    ("eval", ["swarr.max_excess_nll=much"], r"max_excess_nll=much is not a number"),
+    ("rl", ["swarr.max_excess_nll=much"], r"max_excess_nll=much is not a number"),
     ("rl", ["swarr.max_probs_diff_mean=2"], r"max_probs_diff_mean=2 is not a probability"),
 ]
 
