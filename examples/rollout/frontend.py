@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ async def one(engine: Any, name: str, prompt: list[int], tokens: int) -> None:
 
 
 async def measure(engine: Any, name: str, requests: int, tokens: int) -> dict[str, float]:
-    prompts = [[10 + i % 500] * PROMPT for i in range(requests)]
+    prompts = [[10 + i % 200] * PROMPT for i in range(requests)]
     start, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(one(engine, f"{name}-{i}", prompt, tokens) for i, prompt in enumerate(prompts)))
     seconds = time.perf_counter() - start
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512, help="of each response")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", type=json.loads, default={}, help="more arguments of vLLM's engine, json")
-    parser.add_argument("--out", help="json file")
+    parser.add_argument("--out", type=Path, help="json file")
     args = parser.parse_args()
     report = {
         "command": sys.argv,
