@@ -2,8 +2,8 @@
 """vLLM's engine as a rollout needs it: two outputs a request, its first token and all of it.
 
 verl's server (0.9.1, `vLLMHttpServer.generate`) takes vLLM's default, an output a token that holds all text and tokens
-so far, reads the last and drops the others. One process makes them for all requests of an engine, and with a small
-model that is the slowest part of a rollout (examples/rollout).
+so far, reads the last and drops the others. One process makes them for all requests of an engine: at 1024 of them it
+takes 2.5 times the CPU time of what is here (examples/rollout).
 """
 
 from __future__ import annotations
