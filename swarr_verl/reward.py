@@ -124,9 +124,8 @@ class _Sample:
     """One sample, for verl's manager: it slices twice what is one row already, each at the price of a fast verdict."""
 
     def __init__(self, data: DataProto) -> None:
-        self.batch = {
-            key: data.batch[key][-1] for key in ("responses", "attention_mask")
-        }  # the last of several sequences
+        # the last of several sequences, as verl
+        self.batch = {key: data.batch[key][-1] for key in ("responses", "attention_mask")}
         self.non_tensor_batch = {key: values[-1] for key, values in data.non_tensor_batch.items()}
 
     def __getitem__(self, index: int | slice) -> _Sample:

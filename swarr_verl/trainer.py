@@ -15,6 +15,7 @@ from swarr_verl.reward import reward_metrics
 from swarr_verl.verify import MismatchGuard, check_surprise
 
 _SCORED = 128  # responses of a validation, at least one for each process of the trainer
+_SCORED_TOKENS = 256  # of each, the first
 
 
 class IncompleteValidation(RuntimeError):
@@ -50,7 +51,7 @@ class SwarrTrainerSync(PPOTrainerSync):
         if not self.config.trainer.val_only or self.config.swarr.max_excess_nll is None:
             return super()._validate()
         sample = self.replay_buffer.sample
-        scores: list[float] = []
+        scores: list[tuple[float, int]] = []
 
         def sample_and_score(**kwargs: Any) -> tuple[KVBatchMeta, dict]:
             batch, metrics = sample(**kwargs)
@@ -64,12 +65,13 @@ class SwarrTrainerSync(PPOTrainerSync):
             self.replay_buffer.sample = sample
         if not scores:  # fewer responses than processes
             return found
-        excess = check_surprise(scores, self.config.swarr.max_excess_nll)
+        sums, tokens = zip(*scores, strict=True)
+        excess = check_surprise(sums, tokens, self.config.swarr.max_excess_nll)
         print(f"[swarr] {len(scores)} responses: {excess:+.3f} nats a token over the entropy", flush=True)
         return found | {"val-aux/excess_nll": excess}
 
-    def _excess_nll(self, batch: KVBatchMeta) -> list[float]:
-        """Score some responses of a batch: mean over their tokens of negative log-likelihood less entropy, nats."""
+    def _excess_nll(self, batch: KVBatchMeta) -> list[tuple[float, int]]:
+        """Return negative log-likelihood less entropy (nats) of the first tokens of some responses, and how many."""
         world = self.actor_rollout_wg.world_size
         count = min(max(_SCORED, world), len(batch.keys)) // world * world
         if count == 0:
@@ -91,7 +93,8 @@ class SwarrTrainerSync(PPOTrainerSync):
         data = tq.kv_batch_get(keys=part.keys, partition_id=part.partition_id, select_fields=fields)
         mask = data["response_mask"]
         logp, entropy = (response_from_nested(data[name], mask).unbind() for name in fields[:2])
-        return [float(-(p + h)[m.bool()].mean()) for p, h, m in zip(logp, entropy, mask.unbind(), strict=True)]
+        first = [-(p + h)[m.bool()][:_SCORED_TOKENS] for p, h, m in zip(logp, entropy, mask.unbind(), strict=True)]
+        return [(float(excess.sum()), len(excess)) for excess in first]
 
     def _val_metrics_update(
         self, data_sources: list, sample_uids: list, reward_extra_infos_dict: dict, *args: Any, **kwargs: Any

@@ -87,29 +87,31 @@ class MismatchGuard:
             )
 
 
-def check_surprise(excess: Sequence[float], limit: float | None) -> float:
+def check_surprise(excess: Sequence[float], tokens: Sequence[int], limit: float | None) -> float:
     """Compare how surprising responses are to the trainer's model with how surprising its own samples would be.
 
     The expected negative log-likelihood of a sample is the entropy; greedy responses, or those of a smaller top_p, lie
-    below it. An engine that went wrong writes what the model finds absurd. Every response counts alike: one that
-    repeats itself to the end of its budget is long and never surprising.
+    below it. An engine that went wrong writes what the model finds absurd.
 
     Args:
-        excess: of each response, the mean over its tokens of negative log-likelihood less entropy; nats, both at the
-            temperature of sampling.
-        limit: `swarr.max_excess_nll`; nats, None switches the check off.
+        excess: of each response, negative log-likelihood less entropy, summed over its first tokens; nats, both at the
+            temperature of sampling. As many tokens at most of each, so that one that repeats itself to the end of its
+            budget, which is never surprising, does not outweigh the others.
+        tokens: that were summed over.
+        limit: `swarr.max_excess_nll`; nats a token, None switches the check off.
 
     Returns:
-        The mean.
+        The mean, nats a token.
 
     Raises:
-        WindowMismatch: it exceeds the limit by three standard errors, or is not a number.
+        WindowMismatch: it exceeds the limit by three standard errors over responses, or is not a number.
 
-    >>> check_surprise([-0.2, 0.1, 0.1], limit=0.05)
+    >>> check_surprise([-2.0, 2.0], [10, 30], limit=0.05)
     0.0
     """
-    mean = math.fsum(excess) / len(excess)
-    error = math.sqrt(math.fsum((value - mean) ** 2 for value in excess)) / len(excess)
+    total = sum(tokens)
+    mean = math.fsum(excess) / total
+    error = math.sqrt(math.fsum((e - mean * n) ** 2 for e, n in zip(excess, tokens, strict=True))) / total
     if limit is not None and not mean <= limit + 3 * error:
         raise WindowMismatch(
             f"the responses surprise the trainer's model by {mean:.3g} +- {error:.2g} nats a token more than its own "

@@ -18,6 +18,8 @@ from swarr_verl.families import apply_window
 from swarr_verl.verify import check_surprise
 from swarr_verl.window import WindowSpec
 
+TOKENS = 256
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -33,20 +35,21 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(args.model, config=config, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     scores = [score(model, tokenizer, rows[index * len(rows) // args.n]) for index in range(args.n)]
-    print(f"{args.run}: of {args.n} responses, {sum(value > 0 for value in scores)} lie above the entropy")
-    print(f"mean excess: {check_surprise(scores, args.limit):+.3f} nats a token")
+    print(f"{args.run}: of {args.n} responses, {sum(excess > 0 for excess, _ in scores)} lie above the entropy")
+    sums, tokens = zip(*scores, strict=True)
+    print(f"{check_surprise(sums, tokens, args.limit):+.3f} nats a token")
 
 
 @torch.no_grad()
-def score(model, tokenizer, row: dict) -> float:
-    """Return the mean over a response's tokens of negative log-likelihood less entropy, nats."""
+def score(model, tokenizer, row: dict) -> tuple[float, int]:
+    """Return negative log-likelihood less entropy of the first tokens of a response, nats, and how many they are."""
     messages = [{"role": "user", "content": row["input"].split("user\n", 1)[1].rsplit("\nassistant", 1)[0]}]
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-    response = tokenizer(row["output"], add_special_tokens=False)["input_ids"]
+    response = tokenizer(row["output"], add_special_tokens=False)["input_ids"][:TOKENS]
     logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
     logp = logits.log_softmax(-1)
     nll = -logp.gather(1, torch.tensor(response)[:, None])[:, 0]
-    return (nll + (logp.exp() * logp).sum(1)).mean().item()
+    return (nll + (logp.exp() * logp).sum(1)).sum().item(), len(response)
 
 
 if __name__ == "__main__":

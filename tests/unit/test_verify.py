@@ -43,37 +43,41 @@ def test_guard_lets_pass():
     MismatchGuard(None).check({PROBS_DIFF_MEAN: 1.0})
 
 
-def excess(policy: torch.Tensor, sampler: torch.Tensor, responses: int = 64, tokens: int = 100) -> list[float]:
-    """Of responses drawn from `sampler`, logits of (vocabulary,), under `policy`."""
+def scored(policy: torch.Tensor, sampler: torch.Tensor, responses: int = 64, stop: int = 0) -> tuple[list, list]:
+    """Responses drawn from `sampler`, logits of (vocabulary,), under `policy`: to token `stop`, 100 tokens at most."""
     torch.manual_seed(0)
-    drawn = torch.multinomial(sampler.softmax(0), responses * tokens, replacement=True).view(responses, tokens)
     logp = policy.log_softmax(0)
-    return (-logp[drawn] + (logp.exp() * logp).sum()).mean(1).tolist()
+    entropy = -(logp.exp() * logp).sum()
+    drawn = torch.multinomial(sampler.softmax(0), responses * 100, replacement=True).view(responses, 100)
+    ends = [int(row.eq(stop).nonzero()[0]) + 1 if row.eq(stop).any() else 100 for row in drawn]
+    return [float((-logp[row[:end]] - entropy).sum()) for row, end in zip(drawn, ends, strict=True)], ends
 
 
 LOGITS = torch.linspace(0, 6, 50)
 
 
-def test_own_samples_are_as_surprising_as_they_should_be():
-    assert abs(check_surprise(excess(LOGITS, LOGITS), limit=0.05)) < 0.05
+@pytest.mark.parametrize("stop", [0, 25, 45])  # an end that is hardly ever, at times, and soon drawn
+def test_own_samples_are_as_surprising_as_they_should_be(stop):
+    assert abs(check_surprise(*scored(LOGITS, LOGITS, 4000, stop), limit=0.05)) < 0.02
 
 
 def test_greedy_responses_lie_below():
-    assert check_surprise(excess(LOGITS, 100 * LOGITS), limit=0.05) < 0
+    assert check_surprise(*scored(LOGITS, 100 * LOGITS), limit=0.05) < 0
 
 
 @pytest.mark.parametrize("sampler", [torch.zeros(50), LOGITS / 2])
 def test_what_another_model_writes_is_no_result(sampler):
-    found = excess(LOGITS, sampler)
+    found = scored(LOGITS, sampler)
     with pytest.raises(WindowMismatch, match=r"over swarr\.max_excess_nll=0\.05"):
-        check_surprise(found, limit=0.05)
-    assert check_surprise(found, limit=None) > 0.05
+        check_surprise(*found, limit=0.05)
+    assert check_surprise(*found, limit=None) > 0.05
 
 
 def test_one_response_is_no_proof():
-    check_surprise(excess(LOGITS, LOGITS, 63) + excess(LOGITS, torch.zeros(50), 1), limit=0.01)
+    own, other = scored(LOGITS, LOGITS, 63), scored(LOGITS, torch.zeros(50), 1)
+    check_surprise(own[0] + other[0], own[1] + other[1], limit=0.01)
 
 
 def test_not_a_number_is_no_result():
     with pytest.raises(WindowMismatch):
-        check_surprise([float("nan")], limit=0.05)
+        check_surprise([float("nan")], [1], limit=0.05)
