@@ -24,7 +24,8 @@ def _memory(*args: Any) -> int:
 
 
 def _peak_memory(*args: Any) -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return max(peak, _memory())  # Linux counts the peak more roughly than what is in use
 
 
 def _free_and_total_memory(*args: Any) -> tuple[int, int]:
