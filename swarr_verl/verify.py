@@ -14,6 +14,7 @@ from typing import NamedTuple
 from swarr_verl.window import WindowError, describe
 
 PROBS_DIFF_MEAN = "training/rollout_probs_diff_mean"
+_TOKEN_DEVIATION = 2.0  # nats: generous for negative log-likelihood less entropy of a language model's own token
 
 
 class EngineWindow(NamedTuple):
@@ -104,14 +105,15 @@ def check_surprise(excess: Sequence[float], tokens: Sequence[int], limit: float 
         The mean, nats a token.
 
     Raises:
-        WindowMismatch: it exceeds the limit by three standard errors over responses, or is not a number.
+        WindowMismatch: it exceeds the limit by three standard errors, or is not a number. The error is that of a
+            model's own samples; the spread of the responses at hand is large just where they are absurd.
 
     >>> check_surprise([-2.0, 2.0], [10, 30], limit=0.05)
     0.0
     """
     total = sum(tokens)
     mean = math.fsum(excess) / total
-    error = math.sqrt(math.fsum((e - mean * n) ** 2 for e, n in zip(excess, tokens, strict=True))) / total
+    error = _TOKEN_DEVIATION / math.sqrt(total)
     if limit is not None and not mean <= limit + 3 * error:
         raise WindowMismatch(
             f"the responses surprise the trainer's model by {mean:.3g} +- {error:.2g} nats a token more than its own "

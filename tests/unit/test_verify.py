@@ -75,7 +75,14 @@ def test_what_another_model_writes_is_no_result(sampler):
 
 def test_one_response_is_no_proof():
     own, other = scored(LOGITS, LOGITS, 63), scored(LOGITS, torch.zeros(50), 1)
-    check_surprise(own[0] + other[0], own[1] + other[1], limit=0.01)
+    check_surprise(own[0] + other[0], own[1] + other[1], limit=0.05)
+
+
+def test_absurd_responses_among_good_ones_are_no_result():
+    """As many as made the H100's run of W512 wrong: a spread of their own does not excuse them."""
+    good, absurd = scored(LOGITS, LOGITS, 40), scored(LOGITS, -LOGITS, 24, stop=10)
+    with pytest.raises(WindowMismatch):
+        check_surprise(good[0] + absurd[0], good[1] + absurd[1], limit=0.05)
 
 
 def test_not_a_number_is_no_result():
