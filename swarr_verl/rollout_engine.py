@@ -3,7 +3,7 @@
 
 verl's server (0.9.1, `vLLMHttpServer.generate`) takes vLLM's default, an output a token that holds all text and tokens
 so far, reads the last and drops the others. One process makes them for all requests of an engine: at 1024 of them it
-takes 2.5 times the CPU time of what is here (examples/rollout).
+takes 2.6 times the CPU time of what is here (examples/rollout).
 """
 
 from __future__ import annotations

@@ -12,10 +12,9 @@ from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.workers.utils.padding import response_from_nested
 
 from swarr_verl.reward import reward_metrics
-from swarr_verl.verify import MismatchGuard, check_surprise
+from swarr_verl.verify import SCORED_TOKENS, MismatchGuard, check_surprise
 
 _SCORED = 128  # responses of a validation, at least one for each process of the trainer
-_SCORED_TOKENS = 256  # of each, the first
 
 
 class IncompleteValidation(RuntimeError):
@@ -77,15 +76,15 @@ class SwarrTrainerSync(PPOTrainerSync):
         if count == 0:
             return []
         spread = [index * len(batch.keys) // count for index in range(count)]
+        val = self.config.actor_rollout_ref.rollout.val_kwargs
+        sampled = val.do_sample and val.temperature > 0  # greedy: of the logits as they are
+        temperature = val.temperature if sampled else 1.0
         part = KVBatchMeta(
             partition_id=batch.partition_id,
             keys=[batch.keys[index] for index in spread],
             tags=[batch.tags[index] for index in spread],
+            extra_info={"temperature": temperature, "calculate_entropy": True, "compute_loss": False},
         )
-        val = self.config.actor_rollout_ref.rollout.val_kwargs
-        sampled = val.do_sample and val.temperature > 0  # greedy: of the logits as they are
-        part.extra_info = {"temperature": val.temperature if sampled else 1.0, "calculate_entropy": True}
-        part.extra_info["compute_loss"] = False
         self.checkpoint_manager.sleep_replicas()  # their memory, as verl does for a reward model
         self.actor_rollout_wg.compute_log_prob(part)
         self.checkpoint_manager.update_weights()
@@ -93,7 +92,7 @@ class SwarrTrainerSync(PPOTrainerSync):
         data = tq.kv_batch_get(keys=part.keys, partition_id=part.partition_id, select_fields=fields)
         mask = data["response_mask"]
         logp, entropy = (response_from_nested(data[name], mask).unbind() for name in fields[:2])
-        first = [-(p + h)[m.bool()][:_SCORED_TOKENS] for p, h, m in zip(logp, entropy, mask.unbind(), strict=True)]
+        first = [-(p + h)[m.bool()][:SCORED_TOKENS] for p, h, m in zip(logp, entropy, mask.unbind(), strict=True)]
         return [(float(excess.sum()), len(excess)) for excess in first]
 
     def _val_metrics_update(

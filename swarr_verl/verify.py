@@ -14,6 +14,7 @@ from typing import NamedTuple
 from swarr_verl.window import WindowError, describe
 
 PROBS_DIFF_MEAN = "training/rollout_probs_diff_mean"
+SCORED_TOKENS = 256  # the first of a response, for check_surprise
 _TOKEN_DEVIATION = 2.0  # nats: generous for negative log-likelihood less entropy of a language model's own token
 
 
@@ -95,9 +96,9 @@ def check_surprise(excess: Sequence[float], tokens: Sequence[int], limit: float 
     below it. An engine that went wrong writes what the model finds absurd.
 
     Args:
-        excess: of each response, negative log-likelihood less entropy, summed over its first tokens; nats, both at the
-            temperature of sampling. As many tokens at most of each, so that one that repeats itself to the end of its
-            budget, which is never surprising, does not outweigh the others.
+        excess: of each response, negative log-likelihood less entropy, summed over its first SCORED_TOKENS; nats, both
+            at the temperature of sampling. No more, so that a response that repeats itself to the end of its budget,
+            which is never surprising, does not outweigh the others.
         tokens: that were summed over.
         limit: `swarr.max_excess_nll`; nats a token, None switches the check off.
 

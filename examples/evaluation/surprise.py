@@ -15,10 +15,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from swarr_verl.families import apply_window
-from swarr_verl.verify import check_surprise
+from swarr_verl.verify import SCORED_TOKENS, check_surprise
 from swarr_verl.window import WindowSpec
-
-TOKENS = 256
 
 
 def main() -> None:
@@ -45,7 +43,7 @@ def score(model, tokenizer, row: dict) -> tuple[float, int]:
     """Return negative log-likelihood less entropy of the first tokens of a response, nats, and how many they are."""
     messages = [{"role": "user", "content": row["input"].split("user\n", 1)[1].rsplit("\nassistant", 1)[0]}]
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
-    response = tokenizer(row["output"], add_special_tokens=False)["input_ids"][:TOKENS]
+    response = tokenizer(row["output"], add_special_tokens=False)["input_ids"][:SCORED_TOKENS]
     logits = model(torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
     logp = logits.log_softmax(-1)
     nll = -logp.gather(1, torch.tensor(response)[:, None])[:, 0]
