@@ -29,7 +29,7 @@ def row(work: Path, name: str) -> dict:
     """One evaluation, with the share of answers in the style that looks back to the prompt."""
     found = json.loads((work / f"eval_{name}.json").read_text())
     lines = gzip.decompress((work / f"eval_{name}.jsonl.gz").read_bytes()).decode().splitlines()
-    styles = [style(json.loads(line)["text"]) for line in lines]
+    styles = [style(json.loads(line)["output"]) for line in lines]
     keys = ("window", "accuracy", "stderr", "n", "mean_tokens")
     return {
         "model": ROWS[name],

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What examples/gsm8k/evaluate.py writes is what its readers read: report, and the quickstart's table."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import tiny
+
+from swarr_verl.evaluation import Evaluation
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TEXTS = [r"recall \boxed{7}", r"0 \boxed{8}", "neither"]
+
+
+def load(path: str):
+    file = EXAMPLES / path
+    spec = importlib.util.spec_from_file_location(f"example_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Engine:
+    """vLLM's `LLM`, which answers TEXTS."""
+
+    def get_tokenizer(self):
+        return tiny.tokenizer()
+
+    def generate(self, prompts, sampling, use_tqdm):
+        answers = [SimpleNamespace(text=text, token_ids=[1, 2], finish_reason="stop") for text in TEXTS]
+        return [SimpleNamespace(outputs=[answer]) for answer in answers]
+
+
+def test_readers_of_an_evaluation(tmp_path, monkeypatch):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    pytest.importorskip("matplotlib")
+    parquet = tmp_path / "rl_test.parquet"
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"{i} + {7 - i}"}],
+            "data_source": "toy",
+            "reward_model": {"ground_truth": "7"},
+        }
+        for i in range(len(TEXTS))
+    ]
+    pd.DataFrame(rows).to_parquet(parquet)
+    evaluate = load("gsm8k/evaluate.py")
+    monkeypatch.setattr(evaluate, "build", lambda args: (Engine(), [14]))
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "MODEL", str(parquet), str(tmp_path / "eval_rl")])
+    evaluate.main()
+
+    run = Evaluation.read("rl", tmp_path / "eval_rl.jsonl.gz")
+    assert len(run.problems) == 3 and json.loads((tmp_path / "eval_rl.json").read_text())["accuracy"] == 1 / 3
+    monkeypatch.syspath_prepend(str(EXAMPLES / "quickstart"))  # for its sibling, task.py
+    row = load("quickstart/report.py").row(tmp_path, "rl")
+    assert row["recall_share"] == 1 / 3 and row["window"] == 14
