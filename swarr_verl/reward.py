@@ -7,8 +7,9 @@ to math-verify, in worker processes with a deadline (`swarr_verl.grading_pool`, 
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from verl.experimental.reward_loop.reward_manager import DAPORewardManager, regi
 from swarr_verl.grading import (
     MAX_ANSWER,
     MAX_RESPONSE,
+    Verdict,
     boxed_answers,
     canonical,
     conflicting,
@@ -63,25 +65,55 @@ def math_reward(
         (`swarr_verl.grading.Verdict`); `timeout` (1.0: the worker hung or died, the sample counts as wrong);
         `seconds`, waiting for a worker included.
     """
-    start = time.perf_counter()
-    text = solution_str[-MAX_RESPONSE:]
-    boxes = boxed_answers(text)
-    answer = boxes[-1] if boxes else last_number(text)
-    gold = gold_answer(ground_truth)
-    verdict = exact_verdict(gold, answer) or shared_pool(workers).judge(gold, answer, deadline)
-    conflict = conflicting(boxes)
-    score = 1.0 if verdict.correct else format_score * bool(boxes)
-    return {
-        "score": score - conflict_penalty * conflict,
-        "acc": float(verdict.correct),
-        "answer": answer[:MAX_ANSWER],
-        "pred": canonical(answer) if len(answer) <= MAX_ANSWER else "",
-        "format": float(bool(boxes)),
-        "conflict": float(conflict),
-        "path": verdict.path,
-        "timeout": float(verdict.path in ("timeout", "died")),
-        "seconds": time.perf_counter() - start,
-    }
+    reading = _Reading(solution_str, ground_truth)
+    verdict = reading.verdict or shared_pool(workers).judge(reading.gold, reading.answer, deadline)
+    return reading.result(verdict, format_score, conflict_penalty)
+
+
+async def _math_reward_async(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: dict | None = None,
+    *,
+    format_score: float = 0.0,
+    conflict_penalty: float = 0.0,
+    **options: Any,
+) -> dict[str, float | str]:
+    """Judge as `math_reward`, on the event loop; only a sample for math-verify waits in a thread, and is read again."""
+    reading = _Reading(solution_str, ground_truth)
+    if reading.verdict:
+        return reading.result(reading.verdict, format_score, conflict_penalty)
+    options |= {"format_score": format_score, "conflict_penalty": conflict_penalty}
+    return await asyncio.to_thread(math_reward, data_source, solution_str, ground_truth, **options)
+
+
+class _Reading:
+    """What a response and its gold answer say; `verdict` is None if only math-verify can tell."""
+
+    def __init__(self, solution_str: str, ground_truth: Any) -> None:
+        self._start = time.perf_counter()
+        text = solution_str[-MAX_RESPONSE:]
+        self._boxes = boxed_answers(text)
+        self.answer = self._boxes[-1] if self._boxes else last_number(text)
+        self.gold = gold_answer(ground_truth)
+        self.verdict = exact_verdict(self.gold, self.answer)
+
+    def result(self, verdict: Verdict, format_score: float, conflict_penalty: float) -> dict[str, float | str]:
+        """Return the dict of `math_reward`."""
+        boxed, conflict = bool(self._boxes), conflicting(self._boxes)
+        score = 1.0 if verdict.correct else format_score * boxed
+        return {
+            "score": score - conflict_penalty * conflict,
+            "acc": float(verdict.correct),
+            "answer": self.answer[:MAX_ANSWER],
+            "pred": canonical(self.answer) if len(self.answer) <= MAX_ANSWER else "",
+            "format": float(boxed),
+            "conflict": float(conflict),
+            "path": verdict.path,
+            "timeout": float(verdict.path in ("timeout", "died")),
+            "seconds": time.perf_counter() - self._start,
+        }
 
 
 def reward_metrics(infos: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -132,19 +164,30 @@ class _Sample:
         return self
 
 
+class _NoThread:
+    """In the place of the event loop that verl's manager has decode in a thread; the tokenizer holds the GIL anyway."""
+
+    async def run_in_executor(self, executor: None, function: Callable[[], str]) -> str:
+        """Decode here and now: it takes less time than the way to a thread and back."""
+        return function()
+
+
 @register("swarr_math")
 class SwarrRewardManager(DAPORewardManager):
     """verl's DAPO manager (overlong penalty by `reward.reward_kwargs`) around `math_reward`.
 
     Without a custom function verl passes its own `default_compute_score`, which knows data sources by name
     (verl/trainer/ppo/reward.py, `load_reward_manager`); here `math_reward` takes its place, with its options from
-    `reward.reward_kwargs`.
+    `reward.reward_kwargs`, and on the event loop; a custom function, which may be slow, stays in verl's threads.
     """
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **kwargs: Any) -> None:
-        if not (config.reward.get("custom_reward_function") or {}).get("path"):
-            compute_score = partial(math_reward, **reward_options(config))
+        custom = (config.reward.get("custom_reward_function") or {}).get("path")
+        if not custom:
+            compute_score = partial(_math_reward_async, **reward_options(config))
         super().__init__(config, tokenizer, compute_score, **kwargs)
+        if not custom:
+            self.loop = _NoThread()
         self._budget = config.data.max_response_length  # once: OmegaConf takes 0.1 ms a look
 
     async def run_single(self, data: DataProto) -> dict:

@@ -2,6 +2,7 @@
 """The math reward: what it takes for the answer, what for equal, and that hostile text cannot hurt it."""
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +14,8 @@ from trees import changed, tree
 from verl import DataProto
 from verl.trainer.ppo.reward import get_custom_reward_fn, load_reward_manager, resolve_reward_manager_cls
 
-from swarr_verl.grading import MAX_ANSWER, boxed_answers
+from swarr_verl.grading import MAX_ANSWER, Verdict, boxed_answers
+from swarr_verl.grading_pool import GradingPool
 from swarr_verl.reward import SwarrRewardManager, math_reward, reward_metrics
 
 KEYS = {"score": float, "acc": float, "answer": str, "pred": str, "format": float}
@@ -232,6 +234,23 @@ def test_manager_from_verls_registry():
         assert result["reward_extra_info"] == expected | alike
 
 
+def test_a_sample_at_math_verify_does_not_hold_up_the_others(monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(GradingPool, "judge", lambda *args: Verdict(release.wait(60), "symbolic"))
+    slow, fast = sample(r"\boxed{2\sqrt{3}}", r"\sqrt{12}"), sample("so 4", "4")
+
+    async def scores() -> tuple[list[float], list[float]]:
+        manager = load_reward_manager(tree("rl", *MANAGER), Characters())
+        waiting = [asyncio.create_task(manager.run_single(slow)) for _ in range(40)]  # more than there are threads
+        await asyncio.sleep(0.1)
+        first = [(await manager.run_single(fast))["reward_score"]]
+        assert not any(task.done() for task in waiting)
+        release.set()
+        return first, [result["reward_score"] for result in await asyncio.gather(*waiting)]
+
+    assert asyncio.run(scores()) == ([1.0], [1.0] * 40)
+
+
 def test_manager_says_what_the_budget_cut():
     config = tree("rl", "reward.reward_manager.name=swarr_math", "data.max_response_length=40")
     found = [row["reward_extra_info"] for row in run(config, sample("4" * 40, "4"), sample("4" * 39, "4"))]
@@ -257,6 +276,8 @@ OPTIONS = {"format_score": 0.1, "conflict_penalty": 0.5, "deadline": 9.0, "worke
     [
         (r"\boxed{4}", 1.0),
         (r"so 4", 1.0),
+        (r"\boxed{\frac{16}4}", 1.0),
+        (r"\boxed{\sqrt{15}}", 0.1),
         (r"\boxed{5}", 0.1),
         (r"so 5", 0.0),
         (r"\boxed{5} \boxed{4}", 0.5),
