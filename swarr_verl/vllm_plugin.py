@@ -15,16 +15,19 @@ ARCHITECTURES = {  # by name only: vLLM imports what it builds
 
 
 def register() -> None:
-    """Register the hybrids; on the CPU platform of verl, and for vLLM's CPU build alone, keep weights as loaded.
+    """Register the hybrids and the mended FLASH_ATTN; on the CPU platform of verl, keep weights as loaded.
 
-    Weight sync needs plain weights. A vLLM that serves outside verl keeps its packed ones.
+    Weight sync needs plain weights. A vLLM that serves outside verl keeps its packed ones, and so does any but the CPU build.
     """
     from vllm import ModelRegistry
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
 
     known = ModelRegistry.get_supported_archs()
     for name, where in ARCHITECTURES.items():
         if name not in known:
             ModelRegistry.register_model(name, where)
+    if not AttentionBackendEnum.FLASH_ATTN.is_overridden():  # another plugin's stays
+        register_backend(AttentionBackendEnum.FLASH_ATTN, "swarr_verl.vllm_flash.WindowFlashAttentionBackend")
     if os.environ.get("VERL_PLATFORM", "").strip().lower() != "cpu":
         return
     from vllm.platforms import current_platform

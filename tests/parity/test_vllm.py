@@ -9,6 +9,7 @@ by no more: in fp32 on a CPU, 1e-5 or so, that is token for token. Other windows
 
 import functools
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -40,15 +41,16 @@ CASES = [(*case, (SA, CONVERTED)[i % 2], i % 3 > 0) for i, case in enumerate(EVE
 class Vllm:
     """The process of vllm_process.py; one that ended in an error is started again for the next case."""
 
-    def __init__(self, folder: Path) -> None:
-        self.log = folder / "vllm.log"
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.log, self.environment = folder / "vllm.log", os.environ | environment
         self.process: subprocess.Popen | None = None
 
     def start(self) -> None:
         script = Path(__file__).with_name("vllm_process.py")
         with open(self.log, "w") as log:
             command, pipe = [sys.executable, script], subprocess.PIPE
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True)
+            pipes = dict(stdin=pipe, stdout=pipe, stderr=log)
+            self.process = subprocess.Popen(command, **pipes, text=True, env=self.environment)
         self.answers: queue.Queue[dict] = queue.Queue()
         threading.Thread(target=self._read, args=(self.process, self.answers), daemon=True).start()
 
@@ -87,7 +89,9 @@ def dense(tmp_path_factory):
     # In bf16 a router chooses other experts than in fp64, which is no rounding error: give it nothing to choose.
     extra = {"qwen3_moe": {"num_experts_per_tok": 4}} if DTYPE == "bfloat16" else {}
     make = functools.partial(tiny.checkpoint, layers=4)
-    return functools.cache(lambda family: make(tmp_path_factory.mktemp(family), family, **extra.get(family, {})))
+    return functools.cache(
+        lambda family, **shape: make(tmp_path_factory.mktemp(family), family, **extra.get(family, {}), **shape)
+    )
 
 
 def eager(path: Path, config):
@@ -186,3 +190,39 @@ def test_preempted_sequences(family, layers, blocks, lengths, vllm, dense, tmp_p
     options = dict(num_gpu_blocks_override=blocks, enable_prefix_caching=False)
     case = (vllm, tmp_path, dense(family), layers, WINDOW, SA, note(family, layers), lengths)
     assert assert_vllm_is_transformers(*case, **options)["preemptions"] > 0
+
+
+GRAPHS = dict(
+    enforce_eager=False,
+    compilation_config={"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"},
+    enable_prefix_caching=False,
+)
+
+
+def graphs_case(vllm, folder, dense, window, head_dim, note):
+    """Two dozen sequences of up to 58 + 40 tokens that decode together."""
+    source = dense("qwen2", head_dim=head_dim, num_attention_heads=8)
+    return vllm, folder, source, "all", window, SA, note("qwen2", "all"), tuple(range(12, 60, 2))
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: CUDA graphs")
+@pytest.mark.parametrize("window", [100, 40, 256])
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_captured_steps_of_sequences_shorter_than_the_window(head_dim, window, vllm, dense, tmp_path, note):
+    """None outgrows the window, some do, and it is max_model_len (swarr_verl/vllm_flash.py)."""
+    assert_vllm_is_transformers(*graphs_case(vllm, tmp_path, dense, window, head_dim, note), **GRAPHS)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: CUDA graphs")
+def test_control_vllm_without_the_plugin_fails_there(dense, tmp_path, note):
+    """Where FlashAttention is version 3. Once this fails, vLLM has mended it: delete swarr_verl/vllm_flash.py."""
+    if torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("not Hopper: no FlashAttention 3")
+    alone = Vllm(tmp_path, VLLM_PLUGINS="none")
+    try:
+        with pytest.raises(AssertionError, match="<="):
+            assert_vllm_is_transformers(*graphs_case(alone, tmp_path, dense, 100, 64, note), **GRAPHS)
+    finally:
+        alone.stop()
