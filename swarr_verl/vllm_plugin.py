@@ -17,7 +17,7 @@ ARCHITECTURES = {  # by name only: vLLM imports what it builds
 def register() -> None:
     """Register the hybrids and the mended FLASH_ATTN; on the CPU platform of verl, keep weights as loaded.
 
-    Weight sync needs plain weights. A vLLM that serves outside verl keeps its packed ones, and so does any but the CPU build.
+    Weight sync needs plain weights. A vLLM that serves outside verl, or not on a CPU, keeps its packed ones.
     """
     from vllm import ModelRegistry
     from vllm.v1.attention.backends.registry import AttentionBackendEnum, register_backend
