@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where in the order of the problems the runs in results/unsound went wrong: a line for each 50 problems.
+"""Where in the order of the problems the runs in results/unsound went wrong, and one that did not: a line for each 50.
 
     python examples/evaluation/unsound.py gsm8k/test.jsonl math500.jsonl > results/unsound/episodes.txt
 
 The two files are what run.sh read (`DATA`), in its order. Greedy W512 beside SA: responses with other than ASCII
-letters, and those whose first 120 characters are SA's. Sampled runs: responses of under 40 tokens, per cent.
+letters, and those whose first 120 characters are SA's. Sampled runs: responses of under 40 tokens, per cent; the last
+two are of another day, W256 as before and W512 with the mended backend (swarr_verl/vllm_flash.py).
 """
 
 import gzip
@@ -39,10 +40,12 @@ def main() -> None:
         number = row["uid"].split("_")[0]
         count("greedy W512, not ASCII", number, not row["output"].isascii())
         count("greedy W512, starts as SA", number, row["output"][:120] == full[number]["output"][:120])
-    for name in ("SA", "W512", "W256", "W64"):
-        for row in read(f"unsound/sampled_{name}"):
-            count(f"sampled {name}, short", row["uid"].split("_")[0], row["tokens"] < 40)
-    for name in ("greedy/SA", "greedy/W256", "greedy/W128", "unsound/greedy_W512"):
+    first = {f"sampled {name}": f"unsound/sampled_{name}" for name in ("SA", "W512", "W256", "W64")}
+    second = {"W256 again": "unsound/sampled_W256_again", "W512 mended": "sampled/W512"}
+    for title, name in (first | second).items():
+        for row in read(name):
+            count(f"{title}, short", row["uid"].split("_")[0], row["tokens"] < 40)
+    for name in ("greedy/SA", "greedy/W512", "greedy/W256", "greedy/W128", "greedy/W64", "unsound/greedy_W512"):
         rows = read(name)
         print(f"{name}: not ASCII {sum(not row['output'].isascii() for row in rows)} of {len(rows)}")
     print("first problem", *columns, sep=" | ")
