@@ -31,6 +31,7 @@ def show(log: Path, names: dict[str, str], last: int) -> None:
 
 results = Path(sys.argv[1])
 for log in sorted(results.glob("*.jsonl")):
-    if log.stem != "grpo":
+    if log.stem.startswith(("grpo", "rl_")):
+        show(log, GRPO, last=8)
+    else:
         show(log, SFT, last=1)
-show(results / "grpo.jsonl", GRPO, last=12)

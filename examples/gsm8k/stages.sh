@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What run.sh and scan.sh share; they source this with MODEL, DATA, WORK, py and here set. From here on all is in $WORK.
+# What run.sh, scan.sh and cells.sh share; they source this with MODEL, DATA, WORK, py and here set. From here on all is in $WORK.
 mkdir -p "$WORK/results" "$WORK/logs"
 WORK=$(cd "$WORK" && pwd)
 if [ -d "$MODEL" ]; then MODEL=$(cd "$MODEL" && pwd); fi
@@ -8,14 +8,30 @@ cd "$WORK"  # Hydra writes its outputs/ here
 export TOKENIZERS_PARALLELISM=true RAY_prestart_worker_first_driver=0 RAY_enable_worker_prestart=0
 
 if nvidia-smi > /dev/null 2>&1; then
-  plain='' windowed=sft  # presets
+  plain='' windowed=sft adapt=${ALGORITHM:-grpo}  # presets
   sft_machine=(model.use_remove_padding=true model.enable_gradient_checkpointing=false
     engine.strategy=fsdp2 engine.use_torch_compile=false data.num_workers=4)
   evaluate_machine=()
+  rl_machine=(
+    actor_rollout_ref.model.use_remove_padding=true actor_rollout_ref.model.enable_gradient_checkpointing=false
+    actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.fsdp_config.use_torch_compile=false
+    actor_rollout_ref.rollout.tensor_model_parallel_size=1
+    actor_rollout_ref.rollout.max_num_seqs=1024 actor_rollout_ref.rollout.max_num_batched_tokens=16384
+    actor_rollout_ref.rollout.gpu_memory_utilization=0.3
+    "actor_rollout_ref.rollout.cudagraph_capture_sizes=[1,4,16,64,128,256,384,512,768,1024]"
+    "++actor_rollout_ref.rollout.engine_kwargs.vllm.compilation_config={mode:0,cudagraph_mode:FULL_DECODE_ONLY}"
+    ++actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=10737418240
+    actor_rollout_ref.rollout.agent.num_workers=4 reward.num_workers=8
+    data.dataloader_num_workers=2
+    trainer.n_gpus_per_node=1 trainer.nnodes=1
+    "ray_kwargs.ray_init.num_cpus=$(nproc)" +ray_kwargs.ray_init.include_dashboard=false
+    transfer_queue.backend.SimpleStorage.num_data_storage_units=1
+  )
 else
-  plain=cpu_sft windowed=[sft,cpu_sft]
+  plain=cpu_sft windowed=[sft,cpu_sft] adapt=[${ALGORITHM:-grpo},cpu_rl]
   sft_machine=()
   evaluate_machine=(--dtype float32 --kv-gib 1 --engine '{"block_size": 16}')
+  rl_machine=(actor_rollout_ref.rollout.max_num_seqs=32)
 fi
 
 say() { printf '[%(%H:%M:%S)T] %s\n' -1 "$*"; }
@@ -64,6 +80,31 @@ sft() {
     trainer.logger=[console,file] trainer.project_name=gsm8k trainer.experiment_name="$name" \
     trainer.default_local_dir="$WORK/$name" "$@"
   say "sft $name: done"
+}
+
+# rl NAME MODEL WINDOW SEED TRAIN TEST [overrides]: STEPS of ALGORITHM, 8 answers to each of PROMPTS problems a step
+# -> NAME/global_step_*/actor/huggingface
+rl() {
+  local name=$1 model=$2 window=$3 seed=$4 train=$5 test=$6 prompts=${PROMPTS:-128} tokens=${RESPONSE:-512}
+  shift 6
+  if [ "$(newest "$name")" -ge "$STEPS" ]; then return; fi
+  say "$name: $STEPS steps"
+  bounded "$name" env VERL_FILE_LOGGER_PATH="$WORK/results/$name.jsonl" \
+    "$py" -m verl.trainer.main_ppo "+swarr=$adapt" swarr.window="$window" \
+    data.train_files="$train" data.val_files="$test" data.seed="$seed" \
+    data.train_batch_size="$prompts" data.max_prompt_length=512 data.max_response_length="$tokens" \
+    actor_rollout_ref.model.path="$model" actor_rollout_ref.actor.data_loader_seed="$seed" \
+    actor_rollout_ref.actor.optim.lr=2e-6 actor_rollout_ref.actor.ppo_mini_batch_size=$(((prompts + 3) / 4)) \
+    actor_rollout_ref.actor.use_dynamic_bsz=true actor_rollout_ref.actor.ppo_max_token_len_per_gpu=16384 \
+    actor_rollout_ref.actor.checkpoint.save_contents=[hf_model] \
+    actor_rollout_ref.rollout.n=8 actor_rollout_ref.rollout.seed="$seed" \
+    actor_rollout_ref.rollout.max_model_len=$((512 + tokens)) \
+    trainer.total_training_steps="$STEPS" trainer.total_epochs=1000 trainer.test_freq=10 trainer.save_freq=20 \
+    trainer.resume_mode=disable \
+    trainer.logger=[console,file] trainer.project_name=gsm8k trainer.experiment_name="$name" \
+    trainer.default_local_dir="$WORK/$name" hydra.run.dir="$WORK/$name/hydra" \
+    "${rl_machine[@]}" "$@"
+  say "$name: done"
 }
 
 doctor() {

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and figure of cells.sh, from the cells that are there: `python cells.py RESULTS`.
+
+Reads eval_STATE_in_ATTENTION.jsonl.gz and eval_STATE_in_ATTENTION_xK.jsonl.gz (evaluate.py) and the log of each RL run;
+writes table.md, table.json, curves.png, and a csv of each log. The seeds of a cell count as samples of a problem.
+"""
+
+import json
+import re
+import statistics
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plot import series, to_csv
+
+from swarr_verl.evaluation import RESAMPLES, Evaluation, by_source, difference, summary
+from swarr_verl.files import write_whole
+
+STATES = {  # state, attention that it is evaluated under; in the order of the table
+    ("base", "SA"): "SA, as released",
+    ("base", "SWA"): "SWA, as released",
+    ("sft_SA", "SA"): "SA, SFT",
+    ("sft_SWA", "SWA"): "SWA, SFT",
+    ("rl_SA", "SA"): "SA, SFT + RL",
+    ("rl_SWA", "SWA"): "SWA, SFT + RL",
+    ("rl_SA", "SWA"): "SA, SFT + RL, put under the window",
+    ("rl_SWA", "SA"): "SWA, SFT + RL, put under full attention",
+}
+SFT, RL, BEST = ("sft_SWA", "SWA"), ("rl_SWA", "SWA"), ("rl_SA", "SA")
+NAME = re.compile(r"eval_(base|(?:sft|rl)_SW?A)(?:_(\d+))?_in_(SW?A)(?:_x\d+)?")
+CURVES = {
+    "val-core/openai/gsm8k/acc/mean@1": "accuracy, greedy (test)",
+    "response_length/mean": "mean response, tokens",
+    "reward/truncated": "cut at the limit (training)",
+    "actor/entropy": "entropy, nats a token",
+    "training/rollout_probs_diff_mean": "|p(rollout) - p(trainer)|, mean",
+    "timing_s/step": "seconds a step",
+}
+COSTS = ["timing_s/step", "timing_s/gen", "timing_s/old_log_prob", "timing_s/update_actor", "perf/throughput"]
+
+Cells = dict[tuple[str, str], dict[str, Evaluation]]  # state and attention -> seed ("" before RL) -> its answers
+
+
+def read(results: Path, sampled: bool) -> Cells:
+    """The greedy evaluations, or the sampled ones."""
+    cells: Cells = {}
+    for file in sorted(results.glob("eval_*.jsonl.gz")):
+        name = file.name.removesuffix(".jsonl.gz")
+        found = NAME.fullmatch(name)
+        if found and ("_x" in name) == sampled:
+            state, seed, attention = found.groups()
+            cells.setdefault((state, attention), {})[seed or ""] = Evaluation.read(name, file)
+    return cells
+
+
+def merged(seeds: dict[str, Evaluation]) -> Evaluation:
+    """One run with the samples of all: its mean over samples is that over seeds."""
+    first = next(iter(seeds.values()))
+    problems = {key: [one for run in seeds.values() for one in run.problems[key]] for key in first.problems}
+    return Evaluation(first.name, problems)
+
+
+def recovered(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None:
+    """Share of the gap that RL closes, (SWA-RL - SWA-SFT) / (SA-RL - SWA-SFT), by a paired bootstrap over problems."""
+    if not cells.keys() >= {SFT, RL, BEST}:
+        return None
+    order = list(cells[SFT].problems)
+    low, mine, best = (
+        np.array([dict(zip(cells[cell].problems, cells[cell].mean_at_k(), strict=True))[key] for key in order])
+        for cell in (SFT, RL, BEST)
+    )
+    picks = np.random.default_rng(0).integers(len(order), size=(RESAMPLES, len(order)))
+    gained, gap = ((of - low)[picks].mean(1) for of in (mine, best))
+    shares = gained[gap > 0] / gap[gap > 0]
+    whole = (best - low).mean()
+    return {
+        "share": float((mine - low).mean() / whole) if whole > 0 else None,
+        "interval": [float(np.percentile(shares, bound)) for bound in (2.5, 97.5)] if len(shares) else None,
+        "resamples_without_a_gap": int((gap <= 0).sum()),
+        "gap_that_remains": difference(cells[BEST], cells[RL]),
+    }
+
+
+def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
+    """Of each test set: a row a state, and what RL recovered (greedy, and sampled)."""
+    content: dict[str, dict[str, Any]] = {}
+    for kind, cells in (("greedy", greedy), ("sampled", sampled)):
+        runs = {cell: merged(seeds) for cell, seeds in cells.items()}
+        alone = {cell: seeds for cell, seeds in cells.items() if len(seeds) > 1}
+        for source, parts in by_source(list(runs.values())).items() if runs else ():
+            found = dict(zip(runs, parts, strict=True))
+            page = content.setdefault(source, {"rows": {}})
+            page[f"recovered, {kind}"] = recovered(found)
+            for cell in (cell for cell in STATES if cell in found):
+                row = page["rows"].setdefault(STATES[cell], {"seeds": len(cells[cell])})
+                means = [float(run.part(source).mean_at_k().mean()) for run in alone.get(cell, {}).values()]
+                row[kind] = {**summary(found[cell]), "of_each_seed": means}
+    return content
+
+
+def percent(row: dict[str, Any] | None) -> str:
+    """Mean and standard error over problems; range over seeds."""
+    if row is None:
+        return "-"
+    mean, error = row["accuracy"][f"mean@{row['k']}"]
+    seeds = [100 * one for one in row["of_each_seed"]]
+    return f"{100 * mean:.1f} ± {100 * error:.1f}" + (f" ({min(seeds):.1f} to {max(seeds):.1f})" if seeds else "")
+
+
+def table(page: dict[str, Any]) -> list[str]:
+    """Markdown; a state a line, then what RL recovered."""
+    lines = [
+        "| state | seeds | greedy, % | samples at T=0.7, % | cut at the limit, greedy, % | mean response, tokens |",
+        "|---|---|---|---|---|---|",
+    ]
+    for label, row in page["rows"].items():
+        greedy = row.get("greedy")
+        cut, tokens = (f"{100 * greedy['truncated']:.1f}", f"{greedy['mean_tokens']:.0f}") if greedy else ("-", "-")
+        cells = [label, row["seeds"], percent(greedy), percent(row.get("sampled")), cut, tokens]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines.append("")
+    for kind in ("greedy", "sampled"):
+        if (found := page.get(f"recovered, {kind}")) and found["share"] is not None and found["interval"]:
+            (low, high), left = found["interval"], found["gap_that_remains"]
+            bounds = ", ".join(f"{100 * bound:+.1f}" for bound in left["interval"])
+            lines.append(
+                f"- {kind}: RL recovers {100 * found['share']:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gap; "
+                f"{100 * left['difference']:+.1f} points [{bounds}] remain"
+            )
+    return lines
+
+
+def costs(logs: list[Path]) -> list[str]:
+    """Markdown; medians over the steps of each RL run."""
+    lines = ["| RL run | steps | " + " | ".join(COSTS) + " |", "|---" * (len(COSTS) + 2) + "|"]
+    for log in logs:
+        values = [series(log, key)[1] for key in COSTS]
+        medians = [f"{statistics.median(found):.4g}" if found else "-" for found in values]
+        lines.append(f"| {log.stem} | {len(values[0])} | {' | '.join(medians)} |")
+    return lines
+
+
+def figure(logs: list[Path], out: Path) -> None:
+    """A panel a metric, a line a run; SA and SWA by colour, seeds by style."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    fig, panels = plt.subplots(2, 3, figsize=(14, 7), layout="constrained")
+    for panel, (key, title) in zip(panels.flat, CURVES.items(), strict=True):
+        for log in logs:
+            _, attention, seed = log.stem.split("_")
+            look = {"color": {"SA": "C0", "SWA": "C1"}[attention], "ls": ["-", "--", ":", "-."][int(seed) % 4]}
+            panel.plot(*series(log, key), lw=1, label=f"{attention}, seed {seed}", **look)
+        panel.set(title=title, xlabel="RL step")
+        panel.grid(alpha=0.3)
+    panels[0][0].legend(fontsize=7)
+    fig.savefig(out, dpi=120)
+
+
+def main() -> None:
+    results = Path(sys.argv[1])
+    for log in results.glob("*.jsonl"):
+        to_csv(log)
+    logs = sorted(results.glob("rl_*.csv"))
+    content = rows_of(read(results, sampled=False), read(results, sampled=True))
+    lines = ["± standard error over problems; in brackets the seeds' range, or a 95 % bootstrap interval.", ""]
+    for source, page in content.items():
+        lines += [f"## {source}", "", *table(page), ""]
+    lines += ["## Cost", "", *costs(logs)]
+    write_whole(results / "table.json", json.dumps(content, indent=1) + "\n")
+    write_whole(results / "table.md", "\n".join(lines) + "\n")
+    if logs and find_spec("matplotlib"):
+        figure(logs, results / "curves.png")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

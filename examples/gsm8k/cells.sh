@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Cells of the experiment: SFT under an attention, RL from there under the same one, and every state's answers to GSM8K's
+# test problems and MATH-500: greedy, and SAMPLES a problem at T=0.7. One GPU of 80 GB; without one, on the CPU.
+#   CELLS="SA_1 SWA_1" bash examples/gsm8k/cells.sh [more overrides for RL]
+# SA_2 is full attention, seed 2 of RL. Full attention is a window that no sequence reaches: the same code and settings.
+# A policy is evaluated under both. A stage whose output exists is skipped; the trained weights go when a cell is done.
+# Environment: MODEL    folder or hub name           DATA  folder with GSM8K's train.jsonl, test.jsonl, math500.jsonl
+#              WORK     everything is written here   CELLS     side by side
+#              WINDOW   of SWA                       SOURCE    SFT data: rationales, or parquet files: a.parquet,b.parquet
+#              STEPS, PROMPTS (a step), ALGORITHM (grpo, dapo)   RESPONSE  tokens, at most      SAMPLES
+#              EPOCHS, BATCH, TOKENS (of SFT)        LIMIT     problems of each file (empty: all)
+#              JOBS     stages side by side          TIMEOUT   of a stage         PYTHON
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}
+DATA=${DATA:?a folder with train.jsonl, test.jsonl, math500.jsonl}
+WORK=${WORK:-$here/work/cells}
+CELLS=${CELLS:-SA_1 SWA_1}
+WINDOW=${WINDOW:-64}
+SOURCE=${SOURCE:-rationales}
+STEPS=${STEPS:-100}
+RESPONSE=${RESPONSE:-512}
+SAMPLES=${SAMPLES:-8}
+LIMIT=${LIMIT:-}
+JOBS=${JOBS:-4}
+py=${PYTHON:-python3}
+if [ "$SOURCE" != rationales ]; then SOURCE=$(realpath ${SOURCE//,/ } | paste -sd,); fi
+tests=(data/gsm8k/rl_test.parquet data/math500/rl_test.parquet)
+. "$here/stages.sh"
+trap 'trap - INT; kill 0' INT  # bash hides Ctrl-C from what runs beside it
+overrides=("$@")
+
+prepare() {
+  if [ -s data/gsm8k/rl_train.parquet ]; then return; fi  # the last that is written
+  mkdir -p data
+  for file in train test math500; do head -n "${LIMIT:--0}" "$DATA/$file.jsonl" > "data/$file.jsonl"; done
+  "$py" -m swarr_verl prepare math500 --out data/math500 --from data/math500.jsonl
+  "$py" -m swarr_verl prepare gsm8k --out data/gsm8k --from data/train.jsonl data/test.jsonl
+}
+
+# window ATTENTION: 1024 prompt tokens at most, in evaluation; the longest of MATH-500 has 835
+window() { if [ "$1" = SA ]; then echo $((1024 + RESPONSE)); else echo "$WINDOW"; fi; }
+
+# judge STATE CHECKPOINT ATTENTION -> results/eval_STATE_in_ATTENTION, _xSAMPLES
+judge() {
+  evaluate "$1_in_$3" "$2" --config "$MODEL" --window "$(window "$3")" --also "$SAMPLES@0.7" \
+    --max-prompt-tokens 1024 --max-tokens "$RESPONSE"
+}
+
+# convert ATTENTION: SFT under it, and what that can do
+convert() {
+  sft "sft_$1" "$files" "$(window "$1")"
+  judge "sft_$1" "$(checkpoint "$1")" "$1"
+}
+
+checkpoint() { echo "$WORK/sft_$1/global_step_$(newest "sft_$1")/huggingface"; }
+
+# cell ATTENTION SEED
+cell() {
+  local name=rl_$1_$2 policy
+  if [ -s "results/eval_${name}_in_SA.json" ] && [ -s "results/eval_${name}_in_SWA.json" ]; then return; fi
+  rl "$name" "$(checkpoint "$1")" "$(window "$1")" "$2" \
+    "$WORK/data/gsm8k/rl_train.parquet" "$WORK/data/gsm8k/rl_test.parquet" "${overrides[@]}"
+  policy=$name/global_step_$(newest "$name")/actor/huggingface
+  judge "$name" "$policy" SWA
+  judge "$name" "$policy" SA
+  rm -r "${WORK:?}/$name"
+}
+
+beside() {
+  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || true; done
+  "$@" &
+}
+
+doctor
+prepare
+files="[${SOURCE/#rationales/$WORK/data/gsm8k/sft.parquet}]"
+for attention in SA SWA; do
+  case $CELLS in *${attention}_*) beside convert "$attention" ;; esac
+done
+for attention in SA SWA; do beside judge base "$MODEL" "$attention"; done
+wait
+for name in $CELLS; do beside cell "${name%_*}" "${name#*_}"; done
+wait
+"$py" "$here/cells.py" results
+missing=
+for name in $CELLS; do if [ ! -s "results/eval_rl_${name}_in_SA.json" ]; then missing+=" $name"; fi; done
+say "finished; missing:${missing:- none} (logs: $WORK/logs)"
+[ -z "$missing" ]

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and figure of examples/gsm8k/cells.py: seeds, both kinds of samples, what RL recovered, unfinished cells."""
+
+import gzip
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples" / "gsm8k"
+RIGHT = {  # of 10 problems
+    "base_in_SA": 3,
+    "base_in_SWA": 0,
+    "sft_SA_in_SA": 8,
+    "sft_SWA_in_SWA": 2,
+    "rl_SA_1_in_SA": 8,
+    "rl_SWA_1_in_SWA": 6,
+    "rl_SWA_2_in_SWA": 7,
+    "rl_SWA_1_in_SA": 4,
+}
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))  # for its sibling, plot.py
+    spec = importlib.util.spec_from_file_location("cells", FOLDER / "cells.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.delitem(__import__("sys").modules, "plot")
+    return module
+
+
+def write(results: Path, name: str, right: int, samples: int) -> None:
+    lines = [
+        {"uid": f"{i}_0_{k}", "data_source": "gsm8k", "input": str(i), "gts": "7", "pred": "7"}
+        | {"acc": float(i < right and k < max(1, samples // 2)), "tokens": 10, "truncated": i == 9, "output": ""}
+        for i in range(10)
+        for k in range(samples)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (results / f"eval_{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+
+
+def test_cells(cells, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    for name, right in RIGHT.items():
+        write(tmp_path, name, right, samples=1)
+    write(tmp_path, "sft_SWA_in_SWA_x4", 2, samples=4)
+    for name in ("rl_SWA_1", "rl_SWA_2"):
+        steps = [{"step": i, "data": {"timing_s/step": 2.0 * i, "response_length/mean": 5}} for i in (1, 2, 3)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    (tmp_path / "sft_SWA.jsonl").write_text('{"step": 1, "data": {"train/loss": 2.5}}\n')
+    monkeypatch.setattr("sys.argv", ["cells.py", str(tmp_path)])
+    cells.main()
+
+    text = (tmp_path / "table.md").read_text()
+    assert "| SA, as released | 1 | 30.0 ± 15.3 | - | 10.0 | 10 |" in text
+    assert "| SWA, SFT | 1 | 20.0 ± 13.3 | 10.0 ± 6.7 | 10.0 | 10 |" in text
+    assert "| SWA, SFT + RL | 2 | 65.0 ± 15.0 (60.0 to 70.0) | - | 10.0 | 10 |" in text
+    assert "| SWA, SFT + RL, put under full attention | 1 | 40.0 ± 16.3 |" in text
+    assert "SA, SFT + RL, put under the window" not in text, "not there yet"
+    assert "- greedy: RL recovers 75 % [" in text and "+15.0 points [" in text
+    assert "| rl_SWA_1 | 3 | 4 | - | - | - | - |" in text
+    found = json.loads((tmp_path / "table.json").read_text())["gsm8k"]
+    assert found["recovered, sampled"] is None
+    low, high = found["recovered, greedy"]["interval"]
+    assert 0.25 < low < 0.75 < high <= 1
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_without_a_gap_there_is_no_share(cells, tmp_path):
+    for name in ("sft_SWA_in_SWA", "rl_SWA_1_in_SWA", "rl_SA_1_in_SA"):
+        write(tmp_path, name, 5, samples=1)
+    page = cells.rows_of(cells.read(tmp_path, sampled=False), {})["gsm8k"]
+    assert page["recovered, greedy"]["share"] is None and page["recovered, greedy"]["interval"] is None
+    assert not any("recovers" in line for line in cells.table(page))
