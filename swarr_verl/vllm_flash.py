@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """vLLM's FlashAttention backend, mended for windows in CUDA graphs. Registered by vllm_plugin.py, in vLLM's registry.
 
-FlashAttention 3 has one kernel for a window and another for full attention, with different layouts of what schedules
-them, and takes the second if the window reaches as far as the longest sequence. vLLM 0.24.0 and 0.28.0 capture the
-kernel for `max_model_len`, but lay out its schedule in each step for the sequences at hand
-(v1/attention/backends/flash_attn.py, `build`). As long as none of them outgrows the window, a captured step of decoding
-reads the one layout as the other: its output is nonsense. Found by `swarr.max_excess_nll` (examples/evaluation).
+FlashAttention 3 takes its kernel for full attention if the window reaches as far as the longest sequence, and for heads
+of up to 64 or over 128 that kernel has another layout of its schedule than the one for windows (`head_swizzle` in
+hopper/flash_api.cpp, vllm-project/flash-attention 01ed8aa). vLLM 0.24.0 and 0.28.0 capture the kernel for
+`max_model_len`, but lay out its schedule in each step for the sequences at hand (v1/attention/backends/flash_attn.py,
+`build`). As long as none of them outgrows the window, a captured step of decoding reads the one layout as the other: its
+output is nonsense. Found by `swarr.max_excess_nll` (examples/evaluation).
 """
 
 from __future__ import annotations

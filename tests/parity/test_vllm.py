@@ -208,7 +208,7 @@ def graphs_case(vllm, folder, dense, window, head_dim, note):
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: CUDA graphs")
 @pytest.mark.parametrize("window", [100, 40, 256])
-@pytest.mark.parametrize("head_dim", [64, 128])  # FlashAttention 3 lays out each in its own way
+@pytest.mark.parametrize("head_dim", [64, 128])  # the fault that is mended strikes 64
 def test_captured_steps_of_sequences_shorter_than_the_window(head_dim, window, vllm, dense, tmp_path, note):
     """None outgrows the window, some do, and it is max_model_len (swarr_verl/vllm_flash.py)."""
     assert_vllm_is_transformers(*graphs_case(vllm, tmp_path, dense, window, head_dim, note), **GRAPHS)

@@ -81,7 +81,7 @@ def test_full_attention_is_left_alone(chosen):
 
 
 def test_vllm_0004_lays_out_a_window_that_none_outgrows_for_another_kernel(chosen):
-    """The fault of patches/vllm-0.28.0/0004: FlashAttention 3 takes the windowed kernel if W < max_seqlen_k."""
+    """The fault of patches/vllm-0.28.0/0004: FlashAttention 3 takes its windowed kernel if W < max_seqlen_k."""
     captured, short = chosen(flash_attn.FlashAttentionMetadataBuilder, WINDOWED)[0]
     assert short <= WINDOW < captured
 
