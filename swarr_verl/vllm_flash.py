@@ -5,8 +5,8 @@ FlashAttention 3 takes its kernel for full attention if the window reaches as fa
 of up to 64 or over 128 that kernel has another layout of its schedule than the one for windows (`head_swizzle` in
 hopper/flash_api.cpp, vllm-project/flash-attention 01ed8aa). vLLM 0.24.0 and 0.28.0 capture the kernel for
 `max_model_len`, but lay out its schedule in each step for the sequences at hand (v1/attention/backends/flash_attn.py,
-`build`). As long as none of them outgrows the window, a captured step of decoding reads the one layout as the other: its
-output is nonsense. Found by `swarr.max_excess_nll` (examples/evaluation).
+`build`). As long as none of them outgrows the window, a captured step of decoding reads the one layout as the other: it
+writes nonsense. Found by `swarr.max_excess_nll` (examples/evaluation).
 """
 
 from __future__ import annotations
