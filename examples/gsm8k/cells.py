@@ -121,13 +121,12 @@ def table(page: dict[str, Any]) -> list[str]:
         cut, tokens = (f"{100 * greedy['truncated']:.1f}", f"{greedy['mean_tokens']:.0f}") if greedy else ("-", "-")
         cells = [label, row["seeds"], percent(greedy), percent(row.get("sampled")), cut, tokens]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines.append("")
     for kind in ("greedy", "sampled"):
         if (found := page.get(f"recovered, {kind}")) and found["share"] is not None and found["interval"]:
             (low, high), left = found["interval"], found["gap_that_remains"]
             bounds = ", ".join(f"{100 * bound:+.1f}" for bound in left["interval"])
             lines.append(
-                f"- {kind}: RL recovers {100 * found['share']:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gap; "
+                f"\n- {kind}: RL recovers {100 * found['share']:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gap; "
                 f"{100 * left['difference']:+.1f} points [{bounds}] remain"
             )
     return lines

@@ -56,10 +56,11 @@ convert() {
 
 checkpoint() { echo "$WORK/sft_$1/global_step_$(newest "sft_$1")/huggingface"; }
 
+finished() { [ -s "results/eval_rl_$1_in_SA.json" ] && [ -s "results/eval_rl_$1_in_SWA.json" ]; }
+
 # cell ATTENTION SEED
 cell() {
   local name=rl_$1_$2 policy
-  if [ -s "results/eval_${name}_in_SA.json" ] && [ -s "results/eval_${name}_in_SWA.json" ]; then return; fi
   rl "$name" "$(checkpoint "$1")" "$(window "$1")" "$2" \
     "$WORK/data/gsm8k/rl_train.parquet" "$WORK/data/gsm8k/rl_test.parquet" "${overrides[@]}"
   policy=$name/global_step_$(newest "$name")/actor/huggingface
@@ -76,15 +77,16 @@ beside() {
 doctor
 prepare
 files="[${SOURCE/#rationales/$WORK/data/gsm8k/sft.parquet}]"
+pending=$(for name in $CELLS; do finished "$name" || echo "$name"; done)
 for attention in SA SWA; do
-  case $CELLS in *${attention}_*) beside convert "$attention" ;; esac
+  case $pending in *${attention}_*) beside convert "$attention" ;; esac
 done
 for attention in SA SWA; do beside judge base "$MODEL" "$attention"; done
 wait
-for name in $CELLS; do beside cell "${name%_*}" "${name#*_}"; done
+for name in $pending; do beside cell "${name%_*}" "${name#*_}"; done
 wait
 "$py" "$here/cells.py" results
 missing=
-for name in $CELLS; do if [ ! -s "results/eval_rl_${name}_in_SA.json" ]; then missing+=" $name"; fi; done
+for name in $CELLS; do finished "$name" || missing+=" $name"; done
 say "finished; missing:${missing:- none} (logs: $WORK/logs)"
 [ -z "$missing" ]
