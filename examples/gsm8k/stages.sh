@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What run.sh, scan.sh and cells.sh share; they source this with MODEL, DATA, WORK, py and here set. From here on all is in $WORK.
+# What run.sh, scan.sh and cells.sh share; they source this with MODEL, DATA, WORK, py and here set. Then all is in $WORK.
 mkdir -p "$WORK/results" "$WORK/logs"
 WORK=$(cd "$WORK" && pwd)
 if [ -d "$MODEL" ]; then MODEL=$(cd "$MODEL" && pwd); fi
