@@ -8,7 +8,8 @@
 # Environment: MODEL    folder or hub name           DATA  folder with GSM8K's train.jsonl, test.jsonl, math500.jsonl
 #              WORK     everything is written here   CELLS     side by side
 #              WINDOW   of SWA                       SOURCE    SFT data: rationales, or parquet files: a.parquet,b.parquet
-#              STEPS, PROMPTS (a step), ALGORITHM (grpo, dapo)   RESPONSE  tokens, at most      SAMPLES
+#              STEPS, PROMPTS (a step), ALGORITHM (grpo, dapo), RL_TOKENS (of a micro-batch), KV_GIB
+#              RESPONSE tokens, at most              SAMPLES
 #              EPOCHS, BATCH, TOKENS (of SFT)        LIMIT     problems of each file (empty: all)
 #              JOBS     stages side by side          TIMEOUT   of a stage         PYTHON
 set -euo pipefail
@@ -20,6 +21,9 @@ CELLS=${CELLS:-SA_1 SWA_1}
 WINDOW=${WINDOW:-64}
 SOURCE=${SOURCE:-rationales}
 STEPS=${STEPS:-100}
+PROMPTS=${PROMPTS:-64}
+RL_TOKENS=${RL_TOKENS:-8192}  # two cells share 80 GB: one with 16384 and 128 prompts reserved 41 (results/grpo.csv), and vLLM
+KV_GIB=${KV_GIB:-5}
 RESPONSE=${RESPONSE:-512}
 SAMPLES=${SAMPLES:-8}
 LIMIT=${LIMIT:-}

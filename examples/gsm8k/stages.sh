@@ -16,11 +16,11 @@ if nvidia-smi > /dev/null 2>&1; then
     actor_rollout_ref.model.use_remove_padding=true actor_rollout_ref.model.enable_gradient_checkpointing=false
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.fsdp_config.use_torch_compile=false
     actor_rollout_ref.rollout.tensor_model_parallel_size=1
-    actor_rollout_ref.rollout.max_num_seqs=1024 actor_rollout_ref.rollout.max_num_batched_tokens=16384
-    actor_rollout_ref.rollout.gpu_memory_utilization=0.3
+    actor_rollout_ref.rollout.max_num_batched_tokens=16384
+    actor_rollout_ref.rollout.gpu_memory_utilization=0.15  # free at start; what is used is the KV cache
     "actor_rollout_ref.rollout.cudagraph_capture_sizes=[1,4,16,64,128,256,384,512,768,1024]"
     "++actor_rollout_ref.rollout.engine_kwargs.vllm.compilation_config={mode:0,cudagraph_mode:FULL_DECODE_ONLY}"
-    ++actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=10737418240
+    ++actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=$((${KV_GIB:-10} << 30))
     actor_rollout_ref.rollout.agent.num_workers=4 reward.num_workers=8
     data.dataloader_num_workers=2
     trainer.n_gpus_per_node=1 trainer.nnodes=1
@@ -31,7 +31,7 @@ else
   plain=cpu_sft windowed=[sft,cpu_sft] adapt=[${ALGORITHM:-grpo},cpu_rl]
   sft_machine=()
   evaluate_machine=(--dtype float32 --kv-gib 1 --engine '{"block_size": 16}')
-  rl_machine=(actor_rollout_ref.rollout.max_num_seqs=32)
+  rl_machine=()
 fi
 
 say() { printf '[%(%H:%M:%S)T] %s\n' -1 "$*"; }
@@ -82,8 +82,8 @@ sft() {
   say "sft $name: done"
 }
 
-# rl NAME MODEL WINDOW SEED TRAIN TEST [overrides]: STEPS of ALGORITHM, 8 answers to each of PROMPTS problems a step
-# -> NAME/global_step_*/actor/huggingface
+# rl NAME MODEL WINDOW SEED TRAIN TEST [overrides]: STEPS of ALGORITHM, 8 answers to each of PROMPTS problems a step, in
+# micro-batches of RL_TOKENS, with KV_GIB of cache -> NAME/global_step_*/actor/huggingface
 rl() {
   local name=$1 model=$2 window=$3 seed=$4 train=$5 test=$6 prompts=${PROMPTS:-128} tokens=${RESPONSE:-512}
   shift 6
@@ -95,10 +95,11 @@ rl() {
     data.train_batch_size="$prompts" data.max_prompt_length=512 data.max_response_length="$tokens" \
     actor_rollout_ref.model.path="$model" actor_rollout_ref.actor.data_loader_seed="$seed" \
     actor_rollout_ref.actor.optim.lr=2e-6 actor_rollout_ref.actor.ppo_mini_batch_size=$(((prompts + 3) / 4)) \
-    actor_rollout_ref.actor.use_dynamic_bsz=true actor_rollout_ref.actor.ppo_max_token_len_per_gpu=16384 \
+    actor_rollout_ref.actor.use_dynamic_bsz=true \
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu="${RL_TOKENS:-16384}" \
     actor_rollout_ref.actor.checkpoint.save_contents=[hf_model] \
     actor_rollout_ref.rollout.n=8 actor_rollout_ref.rollout.seed="$seed" \
-    actor_rollout_ref.rollout.max_model_len=$((512 + tokens)) \
+    actor_rollout_ref.rollout.max_model_len=$((512 + tokens)) actor_rollout_ref.rollout.max_num_seqs=$((8 * prompts)) \
     trainer.total_training_steps="$STEPS" trainer.total_epochs=1000 trainer.test_freq=10 trainer.save_freq=20 \
     trainer.resume_mode=disable \
     trainer.logger=[console,file] trainer.project_name=gsm8k trainer.experiment_name="$name" \
