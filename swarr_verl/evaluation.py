@@ -160,11 +160,8 @@ def summary(run: Evaluation) -> dict[str, Any]:
     }
 
 
-def difference(ours: Evaluation, theirs: Evaluation, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Accuracy (mean@k) of `ours` less that of `theirs` on the same problems, by a paired bootstrap over problems.
-
-    Returns:
-        The difference, its 95 % interval (percentiles), and how many problems got better and worse.
+def paired(ours: Evaluation, theirs: Evaluation) -> np.ndarray:
+    """(problems,), accuracy (mean@k) of `ours` less that of `theirs`, in the order of `ours`.
 
     Raises:
         EvaluationError: the two have other problems.
@@ -176,16 +173,37 @@ def difference(ours: Evaluation, theirs: Evaluation, resamples: int = RESAMPLES)
             f"{shared}: compare runs of one data set and one prompt template."
         )
     other = dict(zip(theirs.problems, theirs.mean_at_k(), strict=True))
-    paired = ours.mean_at_k() - np.array([other[problem] for problem in ours.problems])
-    picks = np.random.default_rng(0).integers(len(paired), size=(resamples, len(paired)))
-    means = paired[picks].mean(axis=1)
+    return ours.mean_at_k() - np.array([other[problem] for problem in ours.problems])
+
+
+def bootstrap(values: np.ndarray, resamples: int = RESAMPLES) -> np.ndarray:
+    """(resamples,), means over problems drawn with replacement; each call draws the same, so that two are paired."""
+    picks = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    return values[picks].mean(axis=1)
+
+
+def interval(means: np.ndarray) -> list[float]:
+    """95 %, by percentiles."""
+    return [float(np.percentile(means, bound)) for bound in (2.5, 97.5)]
+
+
+def difference(ours: Evaluation, theirs: Evaluation, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Accuracy (mean@k) of `ours` less that of `theirs` on the same problems, by a paired bootstrap over problems.
+
+    Returns:
+        The difference, its 95 % interval (percentiles), and how many problems got better and worse.
+
+    Raises:
+        EvaluationError: the two have other problems.
+    """
+    gains = paired(ours, theirs)
     return {
         "ours": ours.name,
         "theirs": theirs.name,
-        "difference": float(paired.mean()),
-        "interval": [float(np.percentile(means, bound)) for bound in (2.5, 97.5)],
-        "better": int((paired > 0).sum()),
-        "worse": int((paired < 0).sum()),
+        "difference": float(gains.mean()),
+        "interval": interval(bootstrap(gains, resamples)),
+        "better": int((gains > 0).sum()),
+        "worse": int((gains < 0).sum()),
     }
 
 

@@ -71,20 +71,12 @@ def math_reward(
 
 
 async def _math_reward_async(
-    data_source: str,
-    solution_str: str,
-    ground_truth: Any,
-    extra_info: dict | None = None,
-    *,
-    format_score: float = 0.0,
-    conflict_penalty: float = 0.0,
-    **options: Any,
+    data_source: str, solution_str: str, ground_truth: Any, **options: Any
 ) -> dict[str, float | str]:
     """Judge as `math_reward`, on the event loop; only a sample for math-verify waits in a thread, and is read again."""
     reading = _Reading(solution_str, ground_truth)
     if reading.verdict:
-        return reading.result(reading.verdict, format_score, conflict_penalty)
-    options |= {"format_score": format_score, "conflict_penalty": conflict_penalty}
+        return reading.result(reading.verdict, options.get("format_score", 0.0), options.get("conflict_penalty", 0.0))
     return await asyncio.to_thread(math_reward, data_source, solution_str, ground_truth, **options)
 
 

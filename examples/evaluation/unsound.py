@@ -36,10 +36,13 @@ def main() -> None:
         bins = columns.setdefault(column, [[] for _ in range(-(-len(texts) // STEP))])
         bins[place[number] // STEP].append(value)
 
+    def as_full(row: dict) -> bool:
+        return row["output"][:120] == full[row["uid"].split("_")[0]]["output"][:120]
+
     for row in read("unsound/greedy_W512"):
         number = row["uid"].split("_")[0]
         count("greedy W512, not ASCII", number, not row["output"].isascii())
-        count("greedy W512, starts as SA", number, row["output"][:120] == full[number]["output"][:120])
+        count("greedy W512, starts as SA", number, as_full(row))
     first = {f"sampled {name}": f"unsound/sampled_{name}" for name in ("SA", "W512", "W256", "W64")}
     second = {"W256 again": "unsound/sampled_W256_again", "W512 mended": "sampled/W512"}
     for title, name in (first | second).items():
@@ -47,7 +50,8 @@ def main() -> None:
             count(f"{title}, short", row["uid"].split("_")[0], row["tokens"] < 40)
     for name in ("greedy/SA", "greedy/W512", "greedy/W256", "greedy/W128", "greedy/W64", "unsound/greedy_W512"):
         rows = read(name)
-        print(f"{name}: not ASCII {sum(not row['output'].isascii() for row in rows)} of {len(rows)}")
+        alike = sum(as_full(row) for row in rows) / len(rows)
+        print(f"{name}: not ASCII {sum(not row['output'].isascii() for row in rows)} of {len(rows)}, as SA {alike:.0%}")
     print("first problem", *columns, sep=" | ")
     for index in range(-(-len(texts) // STEP)):
         print(index * STEP, *(f"{100 * sum(b[index]) / len(b[index]):.0f} %" for b in columns.values()), sep=" | ")

@@ -13,10 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from plot import series, to_csv
 
-from swarr_verl.evaluation import RESAMPLES, Evaluation, by_source, difference, summary
+from swarr_verl.evaluation import Evaluation, bootstrap, by_source, difference, interval, paired, summary
 from swarr_verl.files import write_whole
 
 STATES = {  # state, attention that it is evaluated under; in the order of the table
@@ -30,7 +29,7 @@ STATES = {  # state, attention that it is evaluated under; in the order of the t
     ("rl_SWA", "SA"): "SWA, SFT + RL, put under full attention",
 }
 SFT, RL, BEST = ("sft_SWA", "SWA"), ("rl_SWA", "SWA"), ("rl_SA", "SA")
-NAME = re.compile(r"eval_(base|(?:sft|rl)_SW?A)(?:_(\d+))?_in_(SW?A)(?:_x\d+)?")
+NAME = re.compile(r"eval_(base|(?:sft|rl)_SW?A)(?:_(\d+))?_in_(SW?A)(_x\d+)?")
 CURVES = {
     "val-core/openai/gsm8k/acc/mean@1": "accuracy, greedy (test)",
     "response_length/mean": "mean response, tokens",
@@ -50,8 +49,8 @@ def read(results: Path, sampled: bool) -> Cells:
     for file in sorted(results.glob("eval_*.jsonl.gz")):
         name = file.name.removesuffix(".jsonl.gz")
         found = NAME.fullmatch(name)
-        if found and ("_x" in name) == sampled:
-            state, seed, attention = found.groups()
+        if found and bool(found[4]) == sampled:
+            state, seed, attention, _ = found.groups()
             cells.setdefault((state, attention), {})[seed or ""] = Evaluation.read(name, file)
     return cells
 
@@ -67,19 +66,13 @@ def recovered(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None
     """Share of the gap that RL closes, (SWA-RL - SWA-SFT) / (SA-RL - SWA-SFT), by a paired bootstrap over problems."""
     if not cells.keys() >= {SFT, RL, BEST}:
         return None
-    order = list(cells[SFT].problems)
-    low, mine, best = (
-        np.array([dict(zip(cells[cell].problems, cells[cell].mean_at_k(), strict=True))[key] for key in order])
-        for cell in (SFT, RL, BEST)
-    )
-    picks = np.random.default_rng(0).integers(len(order), size=(RESAMPLES, len(order)))
-    gained, gap = ((of - low)[picks].mean(1) for of in (mine, best))
-    shares = gained[gap > 0] / gap[gap > 0]
-    whole = (best - low).mean()
+    gained, gap = (-paired(cells[SFT], cells[cell]) for cell in (RL, BEST))  # both in the order of SFT
+    gains, gaps = bootstrap(gained), bootstrap(gap)
+    shares = gains[gaps > 0] / gaps[gaps > 0]
     return {
-        "share": float((mine - low).mean() / whole) if whole > 0 else None,
-        "interval": [float(np.percentile(shares, bound)) for bound in (2.5, 97.5)] if len(shares) else None,
-        "resamples_without_a_gap": int((gap <= 0).sum()),
+        "share": float(gained.mean() / gap.mean()) if gap.mean() > 0 else None,
+        "interval": interval(shares) if len(shares) else None,
+        "resamples_without_a_gap": int((gaps <= 0).sum()),
         "gap_that_remains": difference(cells[BEST], cells[RL]),
     }
 
@@ -89,14 +82,14 @@ def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
     content: dict[str, dict[str, Any]] = {}
     for kind, cells in (("greedy", greedy), ("sampled", sampled)):
         runs = {cell: merged(seeds) for cell, seeds in cells.items()}
-        alone = {cell: seeds for cell, seeds in cells.items() if len(seeds) > 1}
         for source, parts in by_source(list(runs.values())).items() if runs else ():
             found = dict(zip(runs, parts, strict=True))
             page = content.setdefault(source, {"rows": {}})
             page[f"recovered, {kind}"] = recovered(found)
             for cell in (cell for cell in STATES if cell in found):
-                row = page["rows"].setdefault(STATES[cell], {"seeds": len(cells[cell])})
-                means = [float(run.part(source).mean_at_k().mean()) for run in alone.get(cell, {}).values()]
+                seeds = [run.part(source) for run in cells[cell].values()]
+                means = [float(run.mean_at_k().mean()) for run in seeds] if len(seeds) > 1 else []
+                row = page["rows"].setdefault(STATES[cell], {"seeds": len(seeds)})
                 row[kind] = {**summary(found[cell]), "of_each_seed": means}
     return content
 

@@ -43,13 +43,14 @@ prepare() {
   "$py" -m swarr_verl prepare gsm8k --out data/gsm8k --from data/train.jsonl data/test.jsonl
 }
 
-# window ATTENTION: 1024 prompt tokens at most, in evaluation; the longest of MATH-500 has 835
-window() { if [ "$1" = SA ]; then echo $((1024 + RESPONSE)); else echo "$WINDOW"; fi; }
+longest=1024  # prompt in evaluation; MATH-500 has one of 835 tokens
+
+window() { if [ "$1" = SA ]; then echo $((longest + RESPONSE)); else echo "$WINDOW"; fi; }
 
 # judge STATE CHECKPOINT ATTENTION -> results/eval_STATE_in_ATTENTION, _xSAMPLES
 judge() {
   evaluate "$1_in_$3" "$2" --config "$MODEL" --window "$(window "$3")" --also "$SAMPLES@0.7" \
-    --max-prompt-tokens 1024 --max-tokens "$RESPONSE"
+    --max-prompt-tokens "$longest" --max-tokens "$RESPONSE"
 }
 
 # convert ATTENTION: SFT under it, and what that can do
@@ -71,11 +72,6 @@ cell() {
   judge "$name" "$policy" SWA
   judge "$name" "$policy" SA
   rm -r "${WORK:?}/$name"
-}
-
-beside() {
-  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || true; done
-  "$@" &
 }
 
 doctor

@@ -25,7 +25,7 @@ control() {
 }
 
 jobs=() failed=0
-beside() {  # run a stage beside the others
+aside() {  # run a stage beside the others; join says whether one failed
   "$@" &
   jobs+=($!)
 }
@@ -39,13 +39,13 @@ if [ ! -s rl_train.parquet ]; then  # the last that is written
   "$py" -m swarr_verl prepare gsm8k --out . ${DATA:+--from "$DATA/train.jsonl" "$DATA/test.jsonl"}
 fi
 
-beside evaluate sa "$MODEL"
-beside evaluate naive "$MODEL" --window "$WINDOW"
+aside evaluate sa "$MODEL"
+aside evaluate naive "$MODEL" --window "$WINDOW"
 join  # two SFTs fill 80 GB: an engine that starts beside them finds no memory
-if [ "$CONTROL" = 1 ]; then beside control; fi
+if [ "$CONTROL" = 1 ]; then aside control; fi
 sft sft "$WORK/sft.parquet" "$WINDOW"
 converted=$WORK/sft/global_step_$(newest sft)/huggingface
-beside evaluate sft "$converted"
+aside evaluate sft "$converted"
 rl grpo "$converted" "$WINDOW" 1 "$WORK/rl_train.parquet" "$WORK/rl_test.parquet" "$@"
 evaluate rl "grpo/global_step_$(newest grpo)/actor/huggingface"
 join

@@ -74,11 +74,6 @@ cell() {
   rm -r "${WORK:?}/$name"
 }
 
-beside() {
-  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || true; done
-  "$@" &
-}
-
 # row SOURCE FILE ...: SOURCE under full attention and every window, as soon as its files are there
 row() {
   local source=$1 file files

@@ -44,6 +44,12 @@ bounded() {
   return 1
 }
 
+# beside STAGE ...: in the background, as soon as fewer than JOBS are there
+beside() {
+  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || true; done
+  "$@" &
+}
+
 # newest RUN: the step of RUN's newest checkpoint, 0 without one
 newest() { cat "$WORK/$1/latest_checkpointed_iteration.txt" 2>/dev/null || echo 0; }
 

@@ -31,7 +31,7 @@ def answer(path: str, prompts: list[list[int]], new: int, options: dict) -> dict
         kv_cache_memory_bytes=1 << 26,
         worker_extension_cls="swarr_verl.rollout_worker.SwarrWorkerExtension",
     )
-    llm = LLM(path, **{**defaults, **options})
+    llm = LLM(path, **defaults | options)
     # No min_tokens: with it vLLM masks EOS, ignore_eos or not, and a plain argmax does not.
     sampling = SamplingParams(temperature=0, max_tokens=new, ignore_eos=True, detokenize=False)
     outs = [llm.generate([{"prompt_token_ids": p} for p in prompts], sampling, use_tqdm=False) for _ in range(2)]

@@ -2,13 +2,12 @@
 """Tables and figure of examples/gsm8k/cells.py: seeds, both kinds of samples, what RL recovered, unfinished cells."""
 
 import gzip
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from scripts import load
 
-FOLDER = Path(__file__).parents[2] / "examples" / "gsm8k"
 RIGHT = {  # of 10 problems
     "base_in_SA": 3,
     "base_in_SWA": 0,
@@ -22,13 +21,8 @@ RIGHT = {  # of 10 problems
 
 
 @pytest.fixture
-def cells(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))  # for its sibling, plot.py
-    spec = importlib.util.spec_from_file_location("cells", FOLDER / "cells.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.delitem(__import__("sys").modules, "plot")
-    return module
+def cells():
+    return load("gsm8k/cells.py")
 
 
 def write(results: Path, name: str, right: int, samples: int) -> None:

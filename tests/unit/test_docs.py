@@ -2,13 +2,13 @@
 """Docstring examples run; README's commands and knobs exist."""
 
 import doctest
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from scripts import load
 
 import swarr_verl.flops
 import swarr_verl.inspection
@@ -54,8 +54,6 @@ def test_the_mask_that_is_drawn():
 
 
 def test_the_table_of_families_is_what_the_parity_tests_found():
-    spec = importlib.util.spec_from_file_location("families_table", WINDOW / "families.py")
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
+    page = load("window/families.py")
     table = page.table(json.loads((WINDOW / "families.json").read_text()))
     assert page.BEGIN + table + page.END in (WINDOW / "README.md").read_text()

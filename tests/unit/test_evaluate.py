@@ -1,28 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What examples/gsm8k/evaluate.py writes is what its readers read: report, and the quickstart's table."""
 
-import importlib.util
+import doctest
 import json
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import tiny
+from scripts import load
 
 from swarr_verl.evaluation import Evaluation
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 TEXTS = [r"recall \boxed{7}", r"0 \boxed{8}", "neither"]
-
-
-def load(path: str):
-    file = EXAMPLES / path
-    spec = importlib.util.spec_from_file_location(f"example_{file.stem}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Engine:
@@ -50,12 +41,12 @@ def test_readers_of_an_evaluation(tmp_path, monkeypatch):
     ]
     pd.DataFrame(rows).to_parquet(parquet)
     evaluate = load("gsm8k/evaluate.py")
+    assert doctest.testmod(evaluate).failed == 0
     monkeypatch.setattr(evaluate, "build", lambda args: (Engine(), [14]))
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "MODEL", str(parquet), str(tmp_path / "eval_rl")])
     evaluate.main()
 
     run = Evaluation.read("rl", tmp_path / "eval_rl.jsonl.gz")
     assert len(run.problems) == 3 and json.loads((tmp_path / "eval_rl.json").read_text())["accuracy"] == 1 / 3
-    monkeypatch.syspath_prepend(str(EXAMPLES / "quickstart"))  # for its sibling, task.py
     row = load("quickstart/report.py").row(tmp_path, "rl")
     assert row["recall_share"] == 1 / 3 and row["window"] == 14

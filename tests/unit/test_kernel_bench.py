@@ -1,20 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables, the cost law and the figure of examples/kernels/plot.py."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
-
-FILE = Path(__file__).parents[2] / "examples" / "kernels" / "plot.py"
+from scripts import load
 
 
 @pytest.fixture
 def plot():
-    spec = importlib.util.spec_from_file_location("kernel_plot", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("kernels/plot.py")
 
 
 def results(window_ms) -> dict:

@@ -3,24 +3,18 @@
 
 import doctest
 import gzip
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from scripts import load
 
-FOLDER = Path(__file__).parents[2] / "examples" / "gsm8k"
 RIGHT = {"base_SA": 4, "rationales_SA": 8, "rationales_W96": 7, "rationales_W16": 2, "selfdistill_W16": 5}  # of 10
 
 
 @pytest.fixture
-def scan(monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))  # for its sibling, plot.py
-    spec = importlib.util.spec_from_file_location("scan", FOLDER / "scan.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.delitem(__import__("sys").modules, "plot")
-    return module
+def scan():
+    return load("gsm8k/scan.py")
 
 
 def write(results: Path) -> None:

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts of examples/ as modules."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(path: str) -> ModuleType:
+    """A script by its path below examples/. What it imports from beside it is forgotten: two folders have a plot.py."""
+    file = EXAMPLES / path
+    spec = importlib.util.spec_from_file_location(f"example_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    before = set(sys.modules)
+    sys.path.insert(0, str(file.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(file.parent))
+        for name in {sibling.stem for sibling in file.parent.glob("*.py")} & (sys.modules.keys() - before):
+            del sys.modules[name]
+    return module
