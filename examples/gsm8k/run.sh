@@ -46,7 +46,8 @@ if [ "$CONTROL" = 1 ]; then aside control; fi
 sft sft "$WORK/sft.parquet" "$WINDOW"
 converted=$WORK/sft/global_step_$(newest sft)/huggingface
 aside evaluate sft "$converted"
-rl grpo "$converted" "$WINDOW" 1 "$WORK/rl_train.parquet" "$WORK/rl_test.parquet" "$@"
+seeds=(actor_rollout_ref.rollout.seed=42 actor_rollout_ref.actor.data_loader_seed=42)  # verl's own: results/ has them
+rl grpo "$converted" "$WINDOW" 1 "$WORK/rl_train.parquet" "$WORK/rl_test.parquet" "${seeds[@]}" "$@"
 evaluate rl "grpo/global_step_$(newest grpo)/actor/huggingface"
 join
 "$py" "$here/plot.py" results
