@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Cells of the experiment: SFT under an attention, RL from there under the same one, and every state's answers to GSM8K's
-# test problems and MATH-500: greedy, and SAMPLES a problem at T=0.7. One GPU of 80 GB; without one, on the CPU.
+# test problems and MATH-500: greedy, and SAMPLES a problem at T=0.7. GPUs of 80 GB; without one, on the CPU.
 #   CELLS="SA_1 SWA_1" bash examples/gsm8k/cells.sh [more overrides for RL]
 # SA_2 is full attention, seed 2 of RL. Full attention is a window that no sequence reaches: the same code and settings.
 # A policy is evaluated under both. A stage whose output exists is skipped; the trained weights go when a cell is done.
@@ -11,7 +11,7 @@
 #              STEPS, PROMPTS (a step), ALGORITHM (grpo, dapo), RL_TOKENS (of a micro-batch), KV_GIB
 #              RESPONSE tokens, at most              SAMPLES
 #              EPOCHS, BATCH, TOKENS (of SFT)        LIMIT     problems of each file (empty: all)
-#              JOBS     stages side by side          TIMEOUT   of a stage         PYTHON
+#              JOBS     stages side by side on a GPU TIMEOUT   of a stage         PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}

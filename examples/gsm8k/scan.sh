@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Where does SFT leave a gap between full attention and a window? Every SFT source x (full attention, every window):
-# SFT, greedy accuracy on GSM8K's test set and MATH-500, then the weights go. One GPU of 80 GB; without one, on the CPU.
+# SFT, greedy accuracy on GSM8K's test set and MATH-500, then the weights go. GPUs of 80 GB; without one, on the CPU.
 #   bash examples/gsm8k/scan.sh [more overrides for every SFT]
 # A stage whose output exists is skipped, so the same command goes on where it stopped.
 # Environment: MODEL    folder or hub name           DATA  folder with GSM8K's train.jsonl, test.jsonl, MATH's
@@ -9,7 +9,7 @@
 #              SOURCES  of SFT, in this order        WINDOWS   after full attention, in this order
 #              SAMPLES, KEEP    answers drawn a problem, right ones kept at most       RESPONSE  tokens, at most
 #              EPOCHS, BATCH, TOKENS (of a micro-batch)      LIMIT  problems of each file (empty: all)
-#              JOBS     stages side by side          TIMEOUT   of a stage         PYTHON
+#              JOBS     stages side by side on a GPU TIMEOUT   of a stage         PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}

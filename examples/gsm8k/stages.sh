@@ -44,10 +44,21 @@ bounded() {
   return 1
 }
 
-# beside STAGE ...: in the background, as soon as fewer than JOBS are there
+# beside STAGE ...: in the background, as soon as a GPU has fewer than JOBS; GPUs get stages in turn
+all=$(nvidia-smi --query-gpu=index --format=csv,noheader 2> /dev/null | paste -sd,) || all=0
+IFS=, read -ra gpus <<< "${CUDA_VISIBLE_DEVICES:-$all}"
+slots=()  # process of each
 beside() {
-  while [ "$(jobs -rp | wc -l)" -ge "$JOBS" ]; do wait -n || true; done
-  "$@" &
+  local slot running
+  while :; do
+    running=" $(jobs -rp | paste -sd' ') "
+    for ((slot = 0; slot < JOBS * ${#gpus[@]}; slot++)); do
+      [[ $running == *" ${slots[slot]:-none} "* ]] || break 2
+    done
+    wait -n || true
+  done
+  CUDA_VISIBLE_DEVICES=${gpus[slot % ${#gpus[@]}]} "$@" &
+  slots[slot]=$!
 }
 
 # newest RUN: the step of RUN's newest checkpoint, 0 without one
