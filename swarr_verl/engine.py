@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -25,6 +26,9 @@ def window_engine(model: str, config: PretrainedConfig, **arguments: Any) -> LLM
         WindowError: an unsupported family, or a layer that applies another window than the config says.
     """
     windows = config_windows(config)
+    # Importing verl may have counted the GPUs in this process: a forked engine then fails ("Cannot re-initialize CUDA"),
+    # and vLLM spawns by itself only after more than that. It has no other switch.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     llm = LLM(
         model=model,
         hf_overrides=window_keys(config) if any(windows) else {},

@@ -5,7 +5,7 @@
 
 The two files are what run.sh read (`DATA`), in its order. Greedy W512 beside SA: responses with other than ASCII
 letters, and those whose first 120 characters are SA's. Sampled runs: responses of under 40 tokens, per cent; the last
-two are of another day, W256 as before and W512 with the mended backend (swarr_verl/vllm_flash.py).
+three are of other days, W256 as before, W512 and W256 with the mended backend (swarr_verl/vllm_flash.py).
 """
 
 import gzip
@@ -44,8 +44,9 @@ def main() -> None:
         count("greedy W512, not ASCII", number, not row["output"].isascii())
         count("greedy W512, starts as SA", number, as_full(row))
     first = {f"sampled {name}": f"unsound/sampled_{name}" for name in ("SA", "W512", "W256", "W64")}
-    second = {"W256 again": "unsound/sampled_W256_again", "W512 mended": "sampled/W512"}
-    for title, name in (first | second).items():
+    again = {"W256 again": "unsound/sampled_W256_again"}
+    mended = {f"{name} mended": f"sampled/{name}" for name in ("W512", "W256")}
+    for title, name in (first | again | mended).items():
         for row in read(name):
             count(f"{title}, short", row["uid"].split("_")[0], row["tokens"] < 40)
     for name in ("greedy/SA", "greedy/W512", "greedy/W256", "greedy/W128", "greedy/W64", "unsound/greedy_W512"):
