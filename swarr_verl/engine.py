@@ -26,8 +26,8 @@ def window_engine(model: str, config: PretrainedConfig, **arguments: Any) -> LLM
         WindowError: an unsupported family, or a layer that applies another window than the config says.
     """
     windows = config_windows(config)
-    # Importing verl may have counted the GPUs in this process: a forked engine then fails ("Cannot re-initialize CUDA"),
-    # and vLLM spawns by itself only after more than that. It has no other switch.
+    # Where verl was imported first, it has counted the GPUs in this process: a forked engine then fails ("Cannot
+    # re-initialize CUDA"), and vLLM spawns by itself only after more than that. It has no other switch.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     llm = LLM(
         model=model,

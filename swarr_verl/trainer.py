@@ -15,6 +15,7 @@ from swarr_verl.reward import reward_metrics
 from swarr_verl.verify import SCORED_TOKENS, MismatchGuard, check_surprise
 
 _SCORED = 128  # responses of a validation, at least one for each process of the trainer
+_POLL = 0.25  # seconds between two looks for finished rollouts; verl's 2 s cost a short step a second or more
 
 
 class IncompleteValidation(RuntimeError):
@@ -31,6 +32,7 @@ class SwarrTrainerSync(PPOTrainerSync):
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
         self._guard = MismatchGuard(config.swarr.max_probs_diff_mean)
+        self.replay_buffer.poll_interval = _POLL
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(batch, metrics)

@@ -34,19 +34,15 @@ def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
     config = AutoConfig.from_pretrained(args.config or args.model)
     if args.window is not None:
         config = apply_window(config, WindowSpec(args.window))
-    llm = window_engine(
-        args.model,
-        config,
-        dtype=args.dtype,
-        seed=args.seed,  # of the engine: a seed a request would draw the same numbers for every problem
-        max_model_len=args.max_prompt_tokens + args.max_tokens,
-        max_num_seqs=512,
-        gpu_memory_utilization=0.1,  # of the card, at start; what is used is the next line and the weights
-        kv_cache_memory_bytes=int(args.kv_gib * 2**30),  # no profiling: others may share the card meanwhile
-        enforce_eager=True,
-        **json.loads(args.engine),
-    )
-    return llm, config_windows(config)
+    own = {
+        "seed": args.seed,  # of the engine: a seed a request would draw the same numbers for every problem
+        "dtype": "bfloat16",
+        "max_model_len": args.max_prompt_tokens + args.max_tokens,
+        "max_num_seqs": 512,
+        "gpu_memory_utilization": 0.1,  # of the card, at start; what is used is the next line and the weights
+        "kv_cache_memory_bytes": 5 * 2**30,  # no profiling: others may share the card meanwhile
+    }
+    return window_engine(args.model, config, **own | json.loads(args.engine)), config_windows(config)
 
 
 def generate(llm: LLM, rows: list[dict], samples: int, temperature: float, max_tokens: int) -> list[dict]:
@@ -122,8 +118,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the sampling")
     parser.add_argument("--max-prompt-tokens", type=int, default=512)
     parser.add_argument("--limit", type=int, help="only the first problems of each set")
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--kv-gib", type=float, default=5)
     parser.add_argument("--engine", default="{}", help="more arguments of vllm.LLM, as JSON")
     args = parser.parse_args()
 

@@ -29,13 +29,6 @@ tests=(data/gsm8k/rl_test.parquet data/math500/rl_test.parquet)
 . "$here/stages.sh"
 trap 'trap - INT; kill 0' INT  # bash hides Ctrl-C from what runs beside it
 
-if [ "$plain" = cpu_sft ]; then
-  engine='{"dtype": "float32", "enforce_eager": true, "block_size": 16, "kv_cache_memory_bytes": 1073741824}'
-else  # graphs as in run.sh; 12 KiB a token of the 0.5B model
-  engine='{"max_num_seqs": 1024, "kv_cache_memory_bytes": 8589934592, "compilation_config": {"mode": 0,
-    "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 4, 16, 64, 128, 256, 384, 512, 768, 1024]}}'
-fi
-
 # take FILE [PATTERN]: the first LIMIT lines (that match) -> data/FILE
 take() { grep -E ${LIMIT:+-m "$LIMIT"} "${2:-^}" "$DATA/$1" > "data/$1"; }
 

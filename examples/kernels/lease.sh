@@ -1,32 +1,36 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # For a GPU machine without a network that takes at most 64 MiB a call. From the checkout's root:
-#   stage KIT            here: .lease/kernels0 and .lease/kernels1 from KIT/core, KIT/fa4 and KIT/install.sh
-#   install              there, once with each folder: unpack it into $SITE
+#   stage KIT            here: KIT/core, KIT/fa4 and KIT/install.sh in pieces, .lease/kernels00, kernels01, ...
+#   part                 there, once with each piece
+#   install              there, after the last: unpack them into $SITE
 #   tests                there: the kernels' tests, and beside them vLLM parity in bf16; logs -> $OUT
 #   verl                 there: verl's trainers and vLLM on all GPUs (two, if possible); log -> $OUT
 #   bench [COMMIT]       there: bench.py and plot.py -> $OUT
 set -euo pipefail
 export SITE=${SITE:-/tmp/site}
 py=${PYTHON:-python3}
+. examples/pieces.sh
 if [ -e "$SITE/env.sh" ]; then . "$SITE/env.sh"; fi
 
 stage() {
-  mkdir -p .lease
-  rm -rf .lease/kernels?
-  cp -r "$1/core" .lease/kernels0
-  cp -r "$1/fa4" .lease/kernels1
-  chmod -R u+w .lease/kernels?
-  for dir in .lease/kernels?; do cp "$1/install.sh" "$dir/"; done
-  "$py" -m hatchling build -t wheel -d .lease/kernels0 2>&1 | tail -n 1
-  du -s --block-size=1MiB .lease/kernels?
+  local load=.lease/kernels
+  rm -rf .lease/kernels*
+  mkdir -p $load
+  cp -r "$1/core" "$1/fa4" "$1/install.sh" $load/
+  chmod -R u+w $load
+  "$py" -m hatchling build -t wheel -d $load 2>&1 | tail -n 1
+  cut_up kernels
 }
 
+kit=${KIT:-/tmp/kernels}
+
+part() { keep kernels "$kit"; }
+
 install() {
-  for dir in .lease/kernels?; do
-    bash "$dir/install.sh" "$dir"
-    for wheel in "$dir"/*.whl; do [ ! -e "$wheel" ] || "$py" -m zipfile -e "$wheel" "$SITE"; done
-  done
+  join kernels "$kit"
+  bash "$kit/install.sh" "$kit"
+  for wheel in "$kit"/*.whl; do "$py" -m zipfile -e "$wheel" "$SITE"; done
 }
 
 # pytest reports on an interrupt; its messages are lost if it is killed

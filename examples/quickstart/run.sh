@@ -43,11 +43,12 @@ sft() { # sft NAME MODEL STEPS [overrides] -> NAME/global_step_STEPS/huggingface
     trainer.default_local_dir="$WORK/$name" checkpoint.save_contents=[hf_model] "$@"
 }
 
+engine='{"dtype": "float32", "enforce_eager": true, "block_size": 16, "kv_cache_memory_bytes": 536870912}'
 evaluate() { # evaluate NAME MODEL [options]: one sample at temperature 1 for each of 512 held-out problems
   local name=$1 model=$2
   shift 2
   stage "eval_$name" python "$here/../gsm8k/evaluate.py" "$model" rl_test.parquet "eval_$name" --temperature 1 \
-    --max-prompt-tokens 10 --max-tokens 60 --dtype float32 --kv-gib 0.5 --engine '{"block_size": 16}' "$@"
+    --max-prompt-tokens 10 --max-tokens 60 --engine "$engine" "$@"
 }
 
 in_one_go=$([ -e data.seconds ] || echo yes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""prepare selfdistill with real vLLM on a CPU: SIGKILL after a batch, go on, finish."""
+"""prepare selfdistill with real vLLM: SIGKILL after a batch, go on, finish."""
 
 import json
 
@@ -17,12 +17,10 @@ from swarr_verl.prompts import math_prompt
 from swarr_verl.window import WindowSpec
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(torch.cuda.is_available(), reason="the engine's options are a CPU's"),
-]
+pytestmark = pytest.mark.timeout(600)
 PROBLEMS, SAMPLES, BATCH = 32, 4, 4
-ENGINE = {"dtype": "float32", "enforce_eager": True, "block_size": 16, "kv_cache_memory_bytes": 1 << 26}
+DTYPE = "bfloat16" if torch.cuda.is_available() else "float32"
+ENGINE = {"dtype": DTYPE, "enforce_eager": True, "block_size": 16, "kv_cache_memory_bytes": 1 << 26}
 
 
 @pytest.fixture
