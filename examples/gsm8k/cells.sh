@@ -18,11 +18,11 @@ MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}
 DATA=${DATA:?a folder with train.jsonl, test.jsonl, math500.jsonl}
 WORK=${WORK:-$here/work/cells}
 CELLS=${CELLS:-SA_1 SWA_1}
-WINDOW=${WINDOW:-64}
+WINDOW=${WINDOW:-96}
 SOURCE=${SOURCE:-rationales}
 STEPS=${STEPS:-100}
 PROMPTS=${PROMPTS:-64}
-RL_TOKENS=${RL_TOKENS:-8192}  # two cells share 80 GB: one with 16384 and 128 prompts reserved 41 (results/grpo.csv), and vLLM
+RL_TOKENS=${RL_TOKENS:-8192}  # two cells share 80 GB at 8192 (25 GB each and vLLM); one with 16384 reserved 41 GB
 KV_GIB=${KV_GIB:-5}
 RESPONSE=${RESPONSE:-512}
 SAMPLES=${SAMPLES:-8}
@@ -53,12 +53,6 @@ judge() {
     --max-prompt-tokens "$longest" --max-tokens "$RESPONSE"
 }
 
-# convert ATTENTION: SFT under it, and what that can do
-convert() {
-  sft "sft_$1" "$files" "$(window "$1")"
-  judge "sft_$1" "$(checkpoint "$1")" "$1"
-}
-
 checkpoint() { echo "$WORK/sft_$1/global_step_$(newest "sft_$1")/huggingface"; }
 
 finished() { [ -s "results/eval_rl_$1_in_SA.json" ] && [ -s "results/eval_rl_$1_in_SWA.json" ]; }
@@ -69,8 +63,9 @@ cell() {
   rl "$name" "$(checkpoint "$1")" "$(window "$1")" "$2" \
     "$WORK/data/gsm8k/rl_train.parquet" "$WORK/data/gsm8k/rl_test.parquet" "${overrides[@]}"
   policy=$name/global_step_$(newest "$name")/actor/huggingface
-  judge "$name" "$policy" SWA
+  judge "$name" "$policy" SWA &
   judge "$name" "$policy" SA
+  wait $!
   rm -r "${WORK:?}/$name"
 }
 
@@ -79,11 +74,14 @@ prepare
 files="[${SOURCE/#rationales/$WORK/data/gsm8k/sft.parquet}]"
 pending=$(for name in $CELLS; do finished "$name" || echo "$name"; done)
 for attention in SA SWA; do
-  case $pending in *${attention}_*) beside convert "$attention" ;; esac
+  case $pending in *${attention}_*) beside sft "sft_$attention" "$files" "$(window "$attention")" ;; esac
 done
-for attention in SA SWA; do beside judge base "$MODEL" "$attention"; done
 wait
 for name in $pending; do beside cell "${name%_*}" "${name#*_}"; done
+for attention in SA SWA; do  # while RL starts, which takes a minute or two before it needs the GPU
+  case $pending in *${attention}_*) beside judge "sft_$attention" "$(checkpoint "$attention")" "$attention" ;; esac
+  beside judge base "$MODEL" "$attention"
+done
 wait
 "$py" "$here/cells.py" results
 missing=
