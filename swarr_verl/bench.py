@@ -69,14 +69,25 @@ def run(options: argparse.Namespace) -> int:
         if None in (options.bandwidth, options.memory):
             raise BenchError("--dry: give --bandwidth, GB a second, and --memory, GiB for weights and KV cache.")
         rows = dry(costs, options.depth, options.sequences, 1e9 * options.bandwidth, 2**30 * options.memory)
-    else:
-        rows = measured(configs, costs, options)
-    table = "\n".join(markdown(rows)) + "\n"
-    write_whole(options.out / "bench.md", table)
-    write_whole(options.out / "bench.json", json.dumps({"command": sys.argv, "rows": rows}, indent=1) + "\n")
-    figure(rows, options.out / "bench.png")
-    print(table, end="")
+        write(rows, options.out)
+        return 0
+    rows = []
+    try:
+        for row in measured(configs, costs, options):
+            rows.append(row)
+    finally:  # an engine that fails does not take the rows of those before it along
+        if rows:
+            write(sorted(rows, key=lambda row: row["depth"]), options.out)
     return 0
+
+
+def write(rows: list[dict[str, Any]], out: Path) -> None:
+    """Write bench.md, bench.json and bench.png; print the table."""
+    table = "\n".join(markdown(rows)) + "\n"
+    write_whole(out / "bench.md", table)
+    write_whole(out / "bench.json", json.dumps({"command": sys.argv, "rows": rows}, indent=1) + "\n")
+    figure(rows, out / "bench.png")
+    print(table, end="")
 
 
 def _configs(model: str, windows: list[int]) -> dict[int | None, PretrainedConfig]:
@@ -125,9 +136,8 @@ def bound(cost: Cost, depth: int, sequences: int, bandwidth: float) -> dict[str,
 
 def measured(
     configs: dict[int | None, PretrainedConfig], costs: dict[int | None, Cost], options: argparse.Namespace
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Measure each window in an engine of its own, and put the bound of the copy's bandwidth beside it."""
-    rows = []
     with tqdm(total=len(configs) * len(options.depth), unit=" cells", disable=None) as bar:
         for window, config in configs.items():
             lines = _engine(config, options)
@@ -136,9 +146,8 @@ def measured(
                 cost, depth, n = costs[window], found["mean_context"], found["sequences"]
                 read = cost.step(round(depth), n) / (found["ms_a_step"] / 1e3)
                 found |= bound(cost, round(depth), n, bandwidth)
-                rows.append(found | {"copy_bandwidth": bandwidth, "bandwidth_share": read / bandwidth})
+                yield found | {"copy_bandwidth": bandwidth, "bandwidth_share": read / bandwidth}
                 bar.update()
-    return sorted(rows, key=lambda row: row["depth"])
 
 
 def _engine(config: PretrainedConfig, options: argparse.Namespace) -> Iterator[dict[str, Any]]:

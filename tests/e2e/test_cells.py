@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.timeout(1200),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the presets of a machine without a GPU"),
 ]
-KNOBS = {"CELLS": "SWA_3", "WINDOW": "16", "STEPS": "2", "PROMPTS": "4", "SAMPLES": "2"}
+KNOBS = {"CELLS": "SWA_3", "WINDOW": "16", "STEPS": "2", "PROMPTS": "4", "SAMPLES": "2", "JOBS": "1"}
 WIDE = 1024 + 32
 STATES = {  # and the window that each is evaluated under
     **{"base_in_SA": WIDE, "base_in_SWA": 16, "sft_SWA_in_SWA": 16},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import runs
+import tiny
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
@@ -58,6 +59,21 @@ def test_sft_under_ulysses_is_that_of_one_process(sft, work, checkpoint, data):
     assert run.code == 0, run.output[-3000:]
     for step in range(1, 7):
         runs.assert_same(run.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm"])
+
+
+def test_fused_kernels_train_as_plain_ones(work, data):
+    """Of a model with tied embeddings, as verl has them under FSDP2: the same losses and gradients."""
+    tied = tiny.checkpoint(work / "tied", tie_word_embeddings=True)
+    packed = ["model.use_remove_padding=true", "model.override_config.attn_implementation=torch_varlen"]
+    options = [*packed, "trainer.total_training_steps=3"]
+    found = []
+    for fused in ("false", "true"):
+        name = f"fused_{fused}"
+        run = runs.run(work, name, runs.sft(tied, data, work / name, *options, f"model.use_fused_kernels={fused}"))
+        assert run.code == 0, run.output[-3000:]
+        found.append(run.metrics)
+    for step in (1, 2, 3):
+        runs.assert_same(found[1][step], found[0][step], ["train/loss", "train/grad_norm"])
 
 
 def test_lora_adapter_reaches_the_rollout_and_the_merged_checkpoint(work, checkpoint, data):

@@ -81,3 +81,20 @@ def test_an_engine_that_fails_is_told(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"(?s)engine failed \(exit code 3\).*engine.log:\nno memory"):
         main(["bench", "0.5b", "--window", "64", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out" / "bench.json").exists()
+
+
+def test_rows_outlive_the_engine_of_a_later_window(tmp_path, monkeypatch):
+    speed = {"ms_a_step": 2.0, "tokens_a_second": 500.0, "prefill_tokens_a_second": 9000.0}
+    row = {"window": None, "depth": 4096, "sequences": 1, "mean_context": 4000.0, **speed}
+    engine = tmp_path / "python"
+    engine.write_text(
+        f"#!/bin/sh\n[ ! -e {tmp_path}/once ] || exit 3\ntouch {tmp_path}/once\n"
+        f"echo '{{\"copy_bandwidth\": 1e9}}'\necho '{json.dumps(row)}'\n"
+    )
+    engine.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(engine))
+    with pytest.raises(SystemExit, match=r"engine failed \(exit code 3\)"):
+        main(["bench", "0.5b", "--window", "64", "--depth", "4096", "--out", str(tmp_path / "out")])
+    (found,) = json.loads((tmp_path / "out" / "bench.json").read_text())["rows"]
+    assert found["tokens_a_second"] == 500.0 and found["bandwidth_share"] > 0
+    assert "| 4,096 | full |" in (tmp_path / "out" / "bench.md").read_text()

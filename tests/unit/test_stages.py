@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""examples/gsm8k/stages.sh: which GPU a stage gets. examples/pieces.sh: what travels is whole at the other end."""
+
+import os
+import subprocess
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BESIDE = """
+set -euo pipefail
+MODEL=model DATA= WORK=$PWD py=python here={here} JOBS=2
+. "$here/stages.sh"
+stage() {{ echo "$1 on $CUDA_VISIBLE_DEVICES" >> began; until [ -e "end_$1" ]; do sleep 0.05; done; }}
+for name in a b c d; do beside stage "$name"; done
+(until [ "$(wc -l < began)" = 4 ]; do sleep 0.05; done; touch end_d; sleep 0.5; touch end_{{a,b,c,e}}) &
+beside stage e
+wait
+"""
+
+
+def begun(folder: Path, smi: str, **env: str) -> list[str]:
+    """What `stage` was given, with a nvidia-smi that says `smi`."""
+    fake = folder / "nvidia-smi"
+    fake.write_text(f"#!/bin/sh\n{smi}\n")
+    fake.chmod(0o755)
+    env = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **env}
+    script = BESIDE.format(here=EXAMPLES / "gsm8k")
+    if "CUDA_VISIBLE_DEVICES" not in env:
+        script = f"unset CUDA_VISIBLE_DEVICES\n{script}"
+    subprocess.run(["bash", "-c", script], cwd=folder, env=env, check=True, timeout=60)
+    return (folder / "began").read_text().splitlines()
+
+
+def test_two_gpus_get_stages_in_turn(tmp_path):
+    first, last = (found := begun(tmp_path, "echo 0; echo 1"))[:4], found[4]
+    assert sorted(first) == ["a on 0", "b on 1", "c on 0", "d on 1"]
+    assert last == "e on 1", "the place that d left"
+
+
+def test_the_users_choice_of_gpus_holds(tmp_path):
+    env = {"CUDA_VISIBLE_DEVICES": "3,1"}
+    assert sorted(begun(tmp_path, "echo 0; echo 1; echo 2; echo 3", **env)[:4]) == [
+        "a on 3",
+        "b on 1",
+        "c on 3",
+        "d on 1",
+    ]
+
+
+def test_pieces_join_to_what_was_cut_up(tmp_path):
+    checkout, there = tmp_path / "checkout", tmp_path / "there"
+    (checkout / ".lease" / "part" / "deep").mkdir(parents=True)
+    (checkout / "tracked").write_bytes(bytes(1000))
+    (checkout / ".gitignore").write_text(".lease/\n")
+    load = {"one": os.urandom(2 << 20), "deep/two": b"small"}
+    for name, content in load.items():
+        (checkout / ".lease" / "part" / name).write_bytes(content)
+    bash = ["bash", "-euo", "pipefail", "-c"]
+    source = f". {EXAMPLES}/pieces.sh"
+    options = {"cwd": checkout, "check": True, "timeout": 60, "env": {**os.environ, "CALL": "1"}}
+    subprocess.run([*bash, f"git init -q . && git add -A && {source} && cut_up part"], **options)
+    pieces = sorted((checkout / ".lease").glob("part??/part??"))
+    assert len(pieces) == 3 and all(piece.stat().st_size + 1000 < 1 << 20 for piece in pieces)
+    for piece in pieces:  # one call after the other, each with its own
+        subprocess.run([*bash, f"{source} && keep part {there}"], **options)
+        piece.unlink()
+        piece.parent.rmdir()
+    subprocess.run([*bash, f"{source} && join part {there}"], **options)
+    assert {name: (there / name).read_bytes() for name in load} == load
+    assert not list(there.glob("part*"))
