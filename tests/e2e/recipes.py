@@ -29,7 +29,7 @@ def write_data(folder: Path) -> None:
 def recipe(folder: Path, name: str, script: str, overrides: list[str], **knobs: str) -> runs.Run:
     """Run a script on folder/model and folder/data, in folder/work; console to NAME.log."""
     paths = {key.upper(): str(folder / key) for key in ("model", "data", "work")}
-    small = {"LIMIT": str(ROWS), "RESPONSE": "32", "BATCH": "4", "EPOCHS": "1", "TIMEOUT": "5m", "JOBS": "2"}
+    small = {"LIMIT": str(ROWS), "RESPONSE": "32", "BATCH": "4", "EPOCHS": "1", "TIMEOUT": "15m", "JOBS": "2"}
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHON": sys.executable}
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(

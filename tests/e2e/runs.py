@@ -56,7 +56,7 @@ LORA = [
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra]",
 ]
 GUARD = "swarr.max_probs_diff_mean=1e-4"  # fp32 on a CPU
-LIMIT = 480  # seconds a run may take; about 100 on two idle cores
+LIMIT = 900  # seconds a run may take; 100 to 250 on two idle cores, and two run side by side
 
 
 @dataclass

@@ -11,7 +11,7 @@ from recipes import ROWS, recipe, write_data
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the presets of a machine without a GPU"),
 ]
 KNOBS = {"CELLS": "SWA_3", "WINDOW": "16", "STEPS": "2", "PROMPTS": "4", "SAMPLES": "2", "JOBS": "1"}
@@ -23,7 +23,7 @@ STATES = {  # and the window that each is evaluated under
 
 
 def test_cell(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "LIMIT", 800)
+    monkeypatch.setattr(runs, "LIMIT", 1800)
     parrot(tmp_path / "model")
     write_data(tmp_path / "data")
     first = recipe(tmp_path, "first", "cells.sh", [], **KNOBS)

@@ -14,7 +14,7 @@ from swarr_verl.families import config_windows, module_windows
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU platform's tests; a GPU has tests/gpu"),
 ]
 
