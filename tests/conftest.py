@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures shared by all tests: one tiny checkpoint and its data a session."""
 
+import os
 from pathlib import Path
+
+# Two workers, and the processes that they start, share two cores. Before torch is imported, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import tiny

