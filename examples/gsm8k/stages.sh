@@ -11,16 +11,17 @@ if nvidia-smi > /dev/null 2>&1; then
   plain='' windowed=sft adapt=${ALGORITHM:-grpo}  # presets
   sft_machine=(model.use_remove_padding=true model.enable_gradient_checkpointing=false
     engine.strategy=fsdp2 engine.use_torch_compile=false data.num_workers=4)
-  # of vLLM beside verl: graphs as in verl's rollouts; 12 KiB of cache a token of the 0.5B model
+  sizes=[1,4,16,64,128,256,384,512,768,1024]  # of the CUDA graphs, sequences
+  # of vLLM beside verl; 12 KiB of cache a token of the 0.5B model
   engine='{"max_num_seqs": 1024, "kv_cache_memory_bytes": 5368709120, "compilation_config": {"mode": 0,
-    "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": [1, 4, 16, 64, 128, 256, 384, 512, 768, 1024]}}'
+    "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": '$sizes'}}'
   rl_machine=(
     actor_rollout_ref.model.use_remove_padding=true actor_rollout_ref.model.enable_gradient_checkpointing=false
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.fsdp_config.use_torch_compile=false
     actor_rollout_ref.rollout.tensor_model_parallel_size=1
     actor_rollout_ref.rollout.max_num_batched_tokens=16384
     actor_rollout_ref.rollout.gpu_memory_utilization=0.15  # free at start; what is used is the KV cache
-    "actor_rollout_ref.rollout.cudagraph_capture_sizes=[1,4,16,64,128,256,384,512,768,1024]"
+    "actor_rollout_ref.rollout.cudagraph_capture_sizes=$sizes"
     "++actor_rollout_ref.rollout.engine_kwargs.vllm.compilation_config={mode:0,cudagraph_mode:FULL_DECODE_ONLY}"
     ++actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=$((${KV_GIB:-10} << 30))
     actor_rollout_ref.rollout.agent.num_workers=4 reward.num_workers=8
