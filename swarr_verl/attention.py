@@ -10,6 +10,7 @@ that name (`modeling_utils.py:1983`).
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -31,7 +32,7 @@ NEEDS = {  # every kernel with a window, the fastest first (examples/kernels)
 }
 OLDEST = {FLASH_4: (9, 0), TORCH_VARLEN: (8, 0)}  # compute capability
 PATCHED = (FLASH_4, TORCH_VARLEN)  # they need FLASH_FUNCTIONS
-ULYSSES = (FLASH_4, "flash_attention_2", TORCH_VARLEN)  # the path that verl patches to gather each row again
+PACKED = (FLASH_4, "flash_attention_2", TORCH_VARLEN)  # take packed rows by their bounds; verl gathers them for Ulysses
 KEY = "model.override_config.attn_implementation"
 IN_RL = "(actor_rollout_ref.model... in RL)"
 
@@ -77,6 +78,19 @@ def activate(kernel: str) -> None:
         FLASH_FUNCTIONS.apply()
 
 
+def row_bounds(offsets: torch.Tensor) -> dict[str, Any]:
+    """What a model takes for its flash kernels to know packed rows by: transformers' FlashAttentionKwargs.
+
+    Args:
+        offsets: (rows + 1,), integers: where each row begins, and the end.
+
+    >>> row_bounds(torch.tensor([0, 5, 7]))["max_length_q"]
+    5
+    """
+    bounds, longest = offsets.to(torch.int32), int(offsets.diff().max())
+    return dict(cu_seq_lens_q=bounds, cu_seq_lens_k=bounds, max_length_q=longest, max_length_k=longest)
+
+
 @cache
 def announce(kernel: str) -> None:
     """Say once in a process which kernel its models have."""
@@ -95,10 +109,10 @@ def check(kernel: str, sequence_parallel: int = 1) -> None:
         raise WindowError(f"{KEY}={kernel}: only {', '.join(NEEDS)} are known to honour the window.")
     if not _installed(kernel):
         raise _not_usable(kernel)
-    if sequence_parallel > 1 and kernel not in ULYSSES:
+    if sequence_parallel > 1 and kernel not in PACKED:
         raise WindowError(
             f"ulysses_sequence_parallel_size={sequence_parallel} with {KEY}={kernel}: each GPU would attend to its own "
-            f"piece of a row only, as verl gathers rows for {', '.join(ULYSSES)} alone. Choose one of these, or set "
+            f"piece of a row only, as verl gathers rows for {', '.join(PACKED)} alone. Choose one of these, or set "
             "ulysses_sequence_parallel_size=1."
         )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
 from torch import nn
 from transformers import AutoModelForTokenClassification
 from verl.utils.device import get_device_name, get_vendor
@@ -101,7 +102,7 @@ CRITIC_KERNEL = Patch(
 
 
 class _AssertWindows:
-    """Mixin of an FSDP engine: chooses the kernel; the module that verl built must have it, and the window."""
+    """Mixin of an FSDP engine: chooses the kernel, asserts it and the window on what verl built, tells it the rows."""
 
     _patches: tuple[Patch, ...] = ()
 
@@ -121,6 +122,18 @@ class _AssertWindows:
         if self.rank == 0:  # type: ignore[attr-defined]
             attention.announce(kernel)
         return module
+
+    def prepare_model_inputs(self, micro_batch: TensorDict) -> tuple[dict, dict]:
+        """Say where the packed rows end, once; transformers (5.9.0) else asks the GPU for it in every layer, and waits.
+
+        Not where each GPU has a piece of the rows (Ulysses), nor where verl has filled them up.
+        """
+        inputs, output_args = super().prepare_model_inputs(micro_batch)  # type: ignore[misc]
+        kernel = self.model_config.hf_config._attn_implementation  # type: ignore[attr-defined]
+        packed = "pad_size" in output_args and not output_args["pad_size"]
+        if packed and kernel in attention.PACKED and self.ulysses_sequence_parallel_size == 1:  # type: ignore[attr-defined]
+            inputs |= attention.row_bounds(micro_batch["input_ids"].offsets())
+        return inputs, output_args
 
 
 # verl looks up (device, vendor) before its own device-wide entry (0.9.1, EngineRegistry.get_engine_cls).

@@ -6,6 +6,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import pad
 
+from swarr_verl.attention import row_bounds
+
 
 def one_by_one(built, embeds, rows):
     """Logits (1, tokens, vocabulary) of embeddings (1, tokens, hidden), cut into rows of these lengths."""
@@ -16,6 +18,13 @@ def packed(built, embeds, rows):
     """Likewise."""
     positions = torch.cat([torch.arange(n) for n in rows])[None].to(embeds.device)
     return built(inputs_embeds=embeds, position_ids=positions, use_cache=False).logits
+
+
+def bounded(built, embeds, rows):
+    """Likewise, packed, where the rows begin being told."""
+    positions = torch.cat([torch.arange(n) for n in rows])[None].to(embeds.device)
+    bounds = row_bounds(torch.tensor([0, *rows], device=embeds.device).cumsum(0))
+    return built(inputs_embeds=embeds, position_ids=positions, use_cache=False, **bounds).logits
 
 
 def padded(built, embeds, rows):

@@ -11,7 +11,7 @@ import functools
 import pytest
 import tiny
 import torch
-from forms import logits_and_grads, one_by_one, packed, padded
+from forms import bounded, logits_and_grads, one_by_one, packed, padded
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -120,6 +120,17 @@ def test_window_of_the_length_is_dense_bit_for_bit(family, layers, kernel):
     found, dense = (logits_and_grads(built, one_by_one, ROWS) for built in models)
     for ours, theirs in zip(found, dense, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("family", "layers"), PATTERNS)
+def test_rows_told_once_are_those_found_in_every_layer(family, layers, monkeypatch):
+    built = model(family, W, layers, varlen.TORCH_VARLEN)
+    found = logits_and_grads(built, packed, ROWS)
+    monkeypatch.setattr("transformers.modeling_flash_attention_utils.prepare_fa_kwargs_from_position_ids", None)
+    for ours, theirs in zip(logits_and_grads(built, bounded, ROWS), found, strict=True):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(TypeError):  # not told, it looks
+        logits_and_grads(built, packed, ROWS)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -87,7 +87,7 @@ def test_what_cannot_be_had_is_refused_by_key_and_remedy(monkeypatch, here, aske
 def test_ulysses_takes_the_kernels_that_verl_patches(monkeypatch):
     machine(monkeypatch, sm=HOPPER, fa4=True, fa2=True)
     assert attention.choose(sequence_parallel=2) == "flash_attention_4"
-    for asked in attention.ULYSSES:
+    for asked in attention.PACKED:
         assert attention.choose(asked, sequence_parallel=2) == asked
     for asked in attention.REFERENCES:
         with pytest.raises(WindowError, match=rf"ulysses_sequence_parallel_size=2.*={asked}: each GPU.*size=1"):
