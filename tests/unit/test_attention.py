@@ -111,6 +111,10 @@ class Built:
         self.model_config.hf_config._attn_implementation = kernel
         return AutoModelForCausalLM.from_config(self.model_config.hf_config)
 
+    def prepare_model_inputs(self, micro_batch):
+        """As verl's do: `pad_size` comes with packed rows."""
+        return {"position_ids": None}, dict(micro_batch["output_args"])
+
 
 class Engine(_AssertWindows, Built):
     pass
@@ -130,6 +134,33 @@ def test_an_engine_builds_with_the_chosen_kernel_and_says_so_once(checkpoint, mo
         assert engine(checkpoint)._build_module().config._attn_implementation == "torch_varlen"
     said = [line for line in capsys.readouterr().out.splitlines() if "attention kernel" in line]
     assert len(said) == 1 and "[swarr] attention kernel: torch_varlen" in said[0] and attention.KEY in said[0]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "ranks", "output_args", "told"),
+    [
+        ("torch_varlen", 1, {"pad_size": 0}, True),
+        ("flash_attention_2", 1, {"pad_size": 0}, True),
+        ("sdpa", 1, {"pad_size": 0}, False),
+        ("torch_varlen", 2, {"pad_size": 0}, False),
+        ("torch_varlen", 1, {"pad_size": 3}, False),
+        ("torch_varlen", 1, {}, False),  # padded rows
+    ],
+)
+def test_packed_rows_are_told_where_a_kernel_takes_them(checkpoint, kernel, ranks, output_args, told):
+    built = engine(checkpoint)
+    built.model_config.hf_config._attn_implementation = kernel
+    built.ulysses_sequence_parallel_size = ranks
+    rows = torch.nested.nested_tensor([torch.arange(5), torch.arange(2)], layout=torch.jagged)
+    inputs, _ = built.prepare_model_inputs({"input_ids": rows, "output_args": output_args})
+    bounds = {key: value for key, value in inputs.items() if key != "position_ids"}
+    if not told:
+        assert bounds == {}
+        return
+    for side in "qk":
+        assert bounds[f"cu_seq_lens_{side}"].tolist() == [0, 5, 7]
+        assert bounds[f"cu_seq_lens_{side}"].dtype == torch.int32
+        assert bounds[f"max_length_{side}"] == 5
 
 
 def test_a_config_made_without_a_gpu_does_not_fix_the_kernel_of_a_worker(checkpoint, monkeypatch):
