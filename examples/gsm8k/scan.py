@@ -6,12 +6,13 @@ a csv of each SFT's log.
 """
 
 import json
+import statistics
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from plot import to_csv
+from plot import series, to_csv
 
 from swarr_verl.evaluation import Evaluation, by_source, difference, summary
 from swarr_verl.files import write_whole
@@ -44,22 +45,30 @@ def split(name: str) -> tuple[str, int | None]:
     return source, None if window == FULL else int(window.removeprefix("W"))
 
 
-def rows_of(cells: list[Evaluation]) -> list[dict[str, Any]]:
+def final_loss(log: Path) -> float | None:
+    """Mean of the last 20 steps of an SFT, nats a token of its training data; None without its log."""
+    losses = series(log, "train/loss")[1] if log.exists() else []
+    return statistics.mean(losses[-20:]) if losses else None
+
+
+def rows_of(cells: list[Evaluation], results: Path) -> list[dict[str, Any]]:
     """One a cell, of one test set; `gap` is what full attention after the same SFT has more."""
     full = {split(cell.name)[0]: cell for cell in cells if split(cell.name)[1] is None}
     rows = []
     for cell in cells:
         source, window = split(cell.name)
         gap = difference(full[source], cell) if window is not None and source in full else None
-        rows.append({"source": source, "window": window, **summary(cell), "gap": gap})
+        loss = final_loss(results / f"{cell.name}.csv")
+        rows.append({"source": source, "window": window, **summary(cell), "gap": gap, "sft_loss": loss})
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown, accuracy and gap in percentage points."""
     lines = [
-        "| SFT data | window | accuracy, % | gap to full attention | cut at the limit, % | mean response, tokens |",
-        "|---|---|---|---|---|---|",
+        "| SFT data | window | accuracy, % | gap to full attention | cut at the limit, % | mean response, tokens "
+        "| SFT loss, nats a token |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         mean, error = row["accuracy"]["mean@1"]
@@ -67,16 +76,21 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         if row["gap"] is not None:
             low, high = row["gap"]["interval"]
             gap = f"{100 * row['gap']['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        loss = "-" if row["sft_loss"] is None else f"{row['sft_loss']:.2f}"
         lines.append(
             f"| {SOURCES[row['source']]} | {row['window'] or 'none'} | {100 * mean:.1f} ± {100 * error:.1f} | {gap} "
-            f"| {100 * row['truncated']:.1f} | {row['mean_tokens']:.0f} |"
+            f"| {100 * row['truncated']:.1f} | {row['mean_tokens']:.0f} | {loss} |"
         )
     return lines
 
 
 def page(rows: dict[str, list[dict[str, Any]]]) -> str:
     """All tables, a test set each."""
-    lines = ["Greedy; ± standard error over problems. Gap: paired over problems, with 95 % bootstrap interval.", ""]
+    lines = [
+        "Greedy; ± standard error over problems. Gap: paired over problems, with 95 % bootstrap interval. "
+        "Loss: mean of the SFT's last 20 steps.",
+        "",
+    ]
     for test, found in rows.items():
         lines += [f"## {test}, {found[0]['problems']} problems", "", *table(found), ""]
     return "\n".join(lines)
@@ -111,7 +125,7 @@ def main() -> None:
     results = Path(sys.argv[1])
     for log in results.glob("*.jsonl"):
         to_csv(log)
-    rows = {test: rows_of(cells) for test, cells in by_source(read_cells(results)).items()}
+    rows = {test: rows_of(cells, results) for test, cells in by_source(read_cells(results)).items()}
     write_whole(results / "table.json", json.dumps(rows, indent=1) + "\n")
     write_whole(results / "table.md", page(rows))
     if find_spec("matplotlib"):

@@ -27,6 +27,8 @@ SETTINGS = dict(
     strategy="fsdp2",
     bounds=True,  # packed rows told once, not found in every layer
     attention="",  # empty: the fastest that runs here
+    emptied=False,  # the allocator's cache before each run, as verl does at a weight sync
+    expandable=False,  # segments of the allocator, as verl has them after one
     repeats=3,
     profile=False,
 )
@@ -144,7 +146,7 @@ def main() -> None:
     os.environ |= dict(MASTER_ADDR="127.0.0.1", MASTER_PORT="0", WORLD_SIZE="1", RANK="0", LOCAL_RANK="0")
     model, settings = sys.argv[1], parsed(sys.argv[2:])
     from transformers import AutoConfig
-    from verl.utils.device import get_torch_device
+    from verl.utils.device import get_torch_device, set_expandable_segments
     from verl.utils.distributed import initialize_global_process_group
 
     from swarr_verl.attention import row_bounds as told
@@ -153,12 +155,15 @@ def main() -> None:
     device = get_torch_device()
     for s in settings:
         device.reset_peak_memory_stats()
+        set_expandable_segments(s.expandable)
         built = worker(model, s, told)
         runs = steps(built, rollouts(s, AutoConfig.from_pretrained(model).vocab_size), s)
         line = []
         for name, run in runs.items():
             seconds = []
             for _ in range(s.repeats):
+                if s.emptied:
+                    device.empty_cache()
                 device.synchronize()
                 start = time.perf_counter()
                 run()

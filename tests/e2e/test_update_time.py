@@ -12,7 +12,14 @@ SMALL = ["rows=8", "minibatches=2", "prompt=12", "response=12", "tokens=64", "wi
 
 
 def test_two_settings(checkpoint, tmp_path):
-    command = [str(EXAMPLES / "kernels/update.py"), str(checkpoint), *SMALL, "bounds=false,true"]
+    command = [
+        str(EXAMPLES / "kernels/update.py"),
+        str(checkpoint),
+        *SMALL,
+        "bounds=false,true",
+        "emptied=true",
+        "expandable=true",
+    ]
     run = runs.run(tmp_path, "update", [*command, "attention=torch_varlen"])
     assert run.code == 0, run.output[-3000:]
     lines = [line for line in run.output.splitlines() if line.startswith("{'window'")]

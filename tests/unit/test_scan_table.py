@@ -27,7 +27,8 @@ def write(results: Path) -> None:
         ]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (results / f"eval_{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
-    (results / "rationales_SA.jsonl").write_text('{"step": 1, "data": {"train/loss": 2.5}}\n')
+    steps = [{"step": i, "data": {"train/loss": 9.0 if i == 1 else 2.5}} for i in range(1, 22)]
+    (results / "rationales_SA.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
 
 
 def test_unfinished_scan(scan, tmp_path, monkeypatch):
@@ -45,12 +46,13 @@ def test_unfinished_scan(scan, tmp_path, monkeypatch):
         ["| GSM8K's rationales", "96"],
         ["| own right answers, GSM8K", "16"],
     ]
-    assert "| 80.0 ± 13.3 | - | 10.0 | 4 |" in gsm8k
+    assert "| 80.0 ± 13.3 | - | 10.0 | 4 | 2.50 |" in gsm8k, "of the last 20 steps"
+    assert "| 40.0 ± 16.3 | - | 10.0 | 4 | - |" in gsm8k
     assert "| 20.0 ± 13.3 | +60.0 [+30.0, +90.0] |" in gsm8k
     assert "| own right answers, GSM8K | 16 | 50.0 ± 16.7 | - |" in gsm8k, "no full attention to compare with"
     assert "| 0.0 ± 0.0 | +0.0 [+0.0, +0.0] |" in math500
     rows = json.loads((tmp_path / "table.json").read_text())["gsm8k"]
     assert [(row["source"], row["window"]) for row in rows[:2]] == [("base", None), ("rationales", None)]
     assert rows[2]["gap"]["better"] == 6 and rows[2]["gap"]["worse"] == 0
-    assert (tmp_path / "rationales_SA.csv").read_text() == "step,train/loss\n1,2.5\n"
+    assert (tmp_path / "rationales_SA.csv").read_text().startswith("step,train/loss\n1,9.0\n2,2.5\n")
     assert (tmp_path / "accuracy.png").stat().st_size > 1000
