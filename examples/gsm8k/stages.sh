@@ -18,7 +18,7 @@ if nvidia-smi > /dev/null 2>&1; then
   rl_machine=(
     actor_rollout_ref.model.use_remove_padding=true actor_rollout_ref.model.enable_gradient_checkpointing=false
     actor_rollout_ref.actor.strategy=fsdp2 actor_rollout_ref.actor.fsdp_config.use_torch_compile=false
-    actor_rollout_ref.actor.entropy_from_logits_with_chunking=true  # else 20 GB at 16384 tokens, for a metric
+    actor_rollout_ref.actor.entropy_from_logits_with_chunking=true  # 34 GB reserved at RL_TOKENS=16384, 41 without
     actor_rollout_ref.rollout.tensor_model_parallel_size=1
     actor_rollout_ref.rollout.max_num_batched_tokens=16384
     actor_rollout_ref.rollout.gpu_memory_utilization=0.15  # free at start; what is used is the KV cache
