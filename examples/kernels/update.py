@@ -12,7 +12,6 @@ import os
 import pstats
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from itertools import product
 from types import SimpleNamespace
@@ -80,17 +79,15 @@ def rollouts(s: SimpleNamespace, vocabulary: int):
     )
 
 
-def worker(model: str, s: SimpleNamespace, told: Callable):
+def worker(model: str, s: SimpleNamespace):
     """verl's training worker, with our engine, as stages.sh sets it."""
     from verl.trainer.config import CheckpointConfig
     from verl.workers.config import FSDPActorConfig, FSDPEngineConfig, FSDPOptimizerConfig
     from verl.workers.engine_workers import TrainingWorker, TrainingWorkerConfig
     from verl.workers.utils.losses import ppo_loss
 
-    from swarr_verl import attention
     from swarr_verl.model import SwarrModelConfig
 
-    attention.row_bounds = told if s.bounds else lambda offsets: {}
     optimizer = FSDPOptimizerConfig(lr=1e-9, total_training_steps=1000)
     built = TrainingWorker(
         TrainingWorkerConfig(
@@ -149,14 +146,16 @@ def main() -> None:
     from verl.utils.device import get_torch_device, set_expandable_segments
     from verl.utils.distributed import initialize_global_process_group
 
-    from swarr_verl.attention import row_bounds as told
+    from swarr_verl import attention
 
+    told = attention.row_bounds
     initialize_global_process_group()
     device = get_torch_device()
     for s in settings:
         device.reset_peak_memory_stats()
         set_expandable_segments(s.expandable)
-        built = worker(model, s, told)
+        attention.row_bounds = told if s.bounds else lambda offsets: {}
+        built = worker(model, s)
         runs = steps(built, rollouts(s, AutoConfig.from_pretrained(model).vocab_size), s)
         line = []
         for name, run in runs.items():

@@ -35,20 +35,19 @@ def make(shape: str, tokenizer: str, folder: Path) -> None:
     part.rename(folder)
 
 
-def medians(log: Path) -> dict[str, Any]:
-    """Of each part over the steps after the first, which compiles and captures; and what was generated."""
-    steps = [json.loads(line)["data"] for line in log.read_text().splitlines()][1:]
+def medians(steps: list[dict[str, float]]) -> dict[str, Any]:
+    """Of each part over steps; and what was generated."""
     found = {key: statistics.median(step[key] for step in steps) for key in PARTS}
     return found | {"steps": len(steps), "tokens": statistics.median(step["perf/total_num_tokens"] for step in steps)}
 
 
 def rows_of(results: Path) -> list[dict[str, Any]]:
-    """One a run, named step_SHAPE_LENGTH_ATTENTION, with a step that counts."""
+    """One a run, named step_SHAPE_LENGTH_ATTENTION; without its first step, which compiles and captures."""
     rows = []
-    for log in sorted(results.glob("step_*.jsonl")):
+    for log in results.glob("step_*.jsonl"):
         _, shape, length, attention = log.stem.split("_")
-        if len(log.read_text().splitlines()) > 1:
-            rows.append({"shape": shape, "length": int(length), "attention": attention, **medians(log)})
+        if steps := [json.loads(line)["data"] for line in log.read_text().splitlines()][1:]:
+            rows.append({"shape": shape, "length": int(length), "attention": attention, **medians(steps)})
     return sorted(rows, key=lambda row: (row["shape"], row["length"], row["attention"]))
 
 
