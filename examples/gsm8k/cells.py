@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from plot import series, to_csv
+from plot import VAL, series, to_csv
 
 from swarr_verl.evaluation import Evaluation, bootstrap, by_source, difference, interval, paired, summary
 from swarr_verl.files import write_whole
@@ -31,7 +31,7 @@ STATES = {  # state, attention that it is evaluated under; in the order of the t
 SFT, RL, BEST = ("sft_SWA", "SWA"), ("rl_SWA", "SWA"), ("rl_SA", "SA")
 NAME = re.compile(r"eval_(base|(?:sft|rl)_SW?A)(?:_(\d+))?_in_(SW?A)(_x\d+)?")
 CURVES = {
-    "val-core/openai/gsm8k/acc/mean@1": "accuracy, greedy (test)",
+    VAL: "accuracy, greedy (test)",
     "response_length/mean": "mean response, tokens",
     "reward/truncated": "cut at the limit (training)",
     "actor/entropy": "entropy, nats a token",
@@ -135,6 +135,16 @@ def costs(logs: list[Path]) -> list[str]:
     return lines
 
 
+def validation(logs: list[Path]) -> list[str]:
+    """Markdown; verl's own greedy evaluation on GSM8K's test set in the course of each RL run, %."""
+    runs = {log.stem: dict(zip(*series(log, VAL), strict=True)) for log in logs}
+    steps = sorted({step for run in runs.values() for step in run})
+    lines = ["| RL run, step | " + " | ".join(map(str, steps)) + " |", "|---" * (len(steps) + 1) + "|"]
+    for name, run in runs.items():
+        lines.append(f"| {name} | " + " | ".join(f"{100 * run[step]:.1f}" if step in run else "-" for step in steps) + " |")
+    return lines
+
+
 def figure(logs: list[Path], out: Path) -> None:
     """A panel a metric, a line a run; SA and SWA by colour, seeds by style."""
     import matplotlib
@@ -163,6 +173,7 @@ def main() -> None:
     lines = ["± standard error over problems; in brackets the seeds' range, or a 95 % bootstrap interval.", ""]
     for source, page in content.items():
         lines += [f"## {source}", "", *table(page), ""]
+    lines += ["## In the course of RL: greedy accuracy on GSM8K's test set, %", "", *validation(logs), ""]
     lines += ["## Cost", "", *costs(logs)]
     write_whole(results / "table.json", json.dumps(content, indent=1) + "\n")
     write_whole(results / "table.md", "\n".join(lines) + "\n")

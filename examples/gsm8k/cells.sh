@@ -62,7 +62,7 @@ cell() {
   local name=rl_$1_$2 policy
   rl "$name" "$(checkpoint "$1")" "$(window "$1")" "$2" \
     "$WORK/data/gsm8k/rl_train.parquet" "$WORK/data/gsm8k/rl_test.parquet" "${overrides[@]}"
-  policy=$name/global_step_$(newest "$name")/actor/huggingface
+  policy=$name/global_step_$STEPS/actor/huggingface  # not the newest, which may be another in another cell
   judge "$name" "$policy" SWA &
   judge "$name" "$policy" SA
   wait $!

@@ -7,6 +7,7 @@
 #   poll [SECONDS]       wait for it, at most so long; print where it stands; collect
 #   collect              results.tar.gz and logs.tar.gz -> $OUT
 #   stop                 end it and what it started; `start` goes on from there
+#   finish               cells.sh when time runs short: stop, start with STEPS of the newest checkpoint that all cells have
 set -euo pipefail
 export SITE=${SITE:-/tmp/site} LEASE=${LEASE:-/tmp/gsm8k}
 py=${PYTHON:-python3}
@@ -61,5 +62,13 @@ collect() {
 }
 
 stop() { kill -TERM -- "-$(cat "$LEASE/pid")"; }
+
+finish() {
+  local common
+  common=$(awk 1 "$LEASE"/work/rl_*/latest_checkpointed_iteration.txt | sort -n | head -n 1)  # without line ends
+  echo "evaluating the policies of step $common"
+  stop
+  STEPS=$common start
+}
 
 "$@"

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""examples/gsm8k/stages.sh: which GPU a stage gets. examples/pieces.sh: what travels is whole at the other end."""
+"""examples/gsm8k/stages.sh: which GPU a stage gets. examples/pieces.sh: what travels is whole at the other end. lease.sh: a run cut short."""
 
 import os
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -68,3 +70,28 @@ def test_pieces_join_to_what_was_cut_up(tmp_path):
     subprocess.run([*bash, f"{source} && join part {there}"], **options)
     assert {name: (there / name).read_bytes() for name in load} == load
     assert not list(there.glob("part*"))
+
+
+def test_finish_takes_the_step_that_all_cells_have(tmp_path):
+    """verl ends the file without a line end, so that they run together when read at once."""
+    work, stub = tmp_path / "lease" / "work", tmp_path / "examples" / "stub"
+    for name, step in {"rl_SA_1": "100", "rl_SWA_1": "100", "rl_SWA_2": "80"}.items():
+        (work / name).mkdir(parents=True)
+        (work / name / "latest_checkpointed_iteration.txt").write_text(step)
+    stub.mkdir(parents=True)
+    (stub / "cells.sh").write_text('echo "$STEPS $CELLS" >> "$WORK/began"; [ "$STEPS" = 80 ] || sleep 60\n')
+    (tmp_path / "examples" / "pieces.sh").symlink_to(EXAMPLES / "pieces.sh")
+    env = {**os.environ, "LEASE": str(tmp_path / "lease"), "SITE": str(tmp_path / "site"), "CELLS": "SA_1 SWA_1 SWA_2"}
+    env |= {"EXAMPLE": "stub", "SCRIPT": "cells.sh", "PYTHON": sys.executable, "OUT": str(tmp_path)}
+
+    def lease(*words: str, **more: str) -> str:
+        command = ["bash", str(EXAMPLES / "gsm8k" / "lease.sh"), *words]
+        options = {"cwd": tmp_path, "env": {**env, **more}, "check": True, "timeout": 60, "text": True}
+        return subprocess.run(command, stdout=subprocess.PIPE, **options).stdout
+
+    lease("start", STEPS="120")
+    while not (work / "began").exists():
+        time.sleep(0.05)
+    assert "step 80" in lease("finish")
+    assert "exit: 0" in lease("poll", "30")
+    assert (work / "began").read_text().splitlines() == ["120 SA_1 SWA_1 SWA_2", "80 SA_1 SWA_1 SWA_2"]
