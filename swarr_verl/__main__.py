@@ -45,9 +45,14 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from swarr_verl.advice import card
     from swarr_verl.inspection import inspect
 
-    return inspect(options.path, options.length)
+    return inspect(options.path, options.length, options.memory << 30 if options.memory else card())
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    return doctor.run() or (_inspect(options) if options.path else 0)
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -78,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m swarr_verl", description="Tools of the SWARR plugin for verl.")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("doctor", help="check versions, plugin and registries; exit 1 with the remedy")
-    command.set_defaults(run=lambda options: doctor.run())
+    _add_checkpoint(command, nargs="?")
+    command.set_defaults(run=_doctor)
     command = commands.add_parser("convert", help="put a checkpoint under a window; weights are linked, not copied")
     command.add_argument("source", metavar="SRC", help="folder of a checkpoint, or its name on the hub")
     command.add_argument("target", metavar="DST", type=Path, help="folder to make")
@@ -86,8 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--layers", type=_layers, default="all", help="all, full_every:N, or full layers: 0,12")
     command.set_defaults(run=_convert)
     command = commands.add_parser("inspect", help="what transformers and vLLM make of a checkpoint's window; its cost")
-    command.add_argument("path", metavar="PATH", help="folder of a checkpoint, or its name on the hub")
-    command.add_argument("--length", type=int, default=32768, help="of a sequence, tokens (default: %(default)s)")
+    _add_checkpoint(command)
     command.set_defaults(run=_inspect)
     _add_bench(commands)
     _add_prepare(commands)
@@ -96,6 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="folder of report.md, report.json and the figure")
     command.set_defaults(run=_report)
     return parser
+
+
+def _add_checkpoint(command: argparse.ArgumentParser, **path: Any) -> None:
+    command.add_argument("path", metavar="PATH", help="folder of a checkpoint, or its name on the hub", **path)
+    command.add_argument("--length", type=_count, default=32768, help="of a sequence, tokens (default: %(default)s)")
+    command.add_argument("--memory", type=_count, metavar="GiB", help="of a card (default: this machine's, else 80)")
 
 
 def _add_bench(commands: Any) -> None:

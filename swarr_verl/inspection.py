@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m swarr_verl inspect PATH`: what transformers and vLLM each make of a checkpoint's window, and its cost.
+"""`python -m swarr_verl inspect PATH`: what transformers and vLLM make of a checkpoint's window, its cost, settings.
 
 Reads the config alone. Exits 1 where the two differ: trained and served, such a checkpoint is two models.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, PretrainedConfig
 
+from swarr_verl import advice
 from swarr_verl.cost import kept_bytes, kv_bytes_per_token
 from swarr_verl.families import FAMILIES, SLIDING, config_windows
 from swarr_verl.window import describe
@@ -26,8 +27,8 @@ def vllm_windows(hf_config: PretrainedConfig) -> list[int | None]:
     return [window] * hf_config.num_hidden_layers
 
 
-def inspect(path: str, length: int) -> int:
-    """Print the report for sequences of `length` tokens; the exit code."""
+def inspect(path: str, length: int, memory: int) -> int:
+    """Print the report for sequences of `length` tokens on a card of `memory` bytes; the exit code."""
     config = AutoConfig.from_pretrained(path)
     if config.model_type not in FAMILIES:
         print(f"{path}: family {config.model_type}, not supported (supported: {', '.join(FAMILIES)})")
@@ -53,4 +54,5 @@ def inspect(path: str, length: int) -> int:
             "python -m swarr_verl convert SRC DST --window W"
         )
         return 1
+    print("\n".join(advice.report(config, length, memory)))
     return 0

@@ -141,7 +141,8 @@ def validation(logs: list[Path]) -> list[str]:
     steps = sorted({step for run in runs.values() for step in run})
     lines = ["| RL run, step | " + " | ".join(map(str, steps)) + " |", "|---" * (len(steps) + 1) + "|"]
     for name, run in runs.items():
-        lines.append(f"| {name} | " + " | ".join(f"{100 * run[step]:.1f}" if step in run else "-" for step in steps) + " |")
+        cells = [f"{100 * run[step]:.1f}" if step in run else "-" for step in steps]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 

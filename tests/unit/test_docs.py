@@ -10,6 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 from scripts import load
 
+import swarr_verl.advice
 import swarr_verl.flops
 import swarr_verl.inspection
 import swarr_verl.lengths
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 WINDOW = ROOT / "examples" / "window"
 
 MODULES = [swarr_verl.window, swarr_verl.flops, swarr_verl.inspection, swarr_verl.verify, swarr_verl.reward]
-MODULES += [swarr_verl.lengths, swarr_verl.overlap, swarr_verl.prompts]
+MODULES += [swarr_verl.lengths, swarr_verl.overlap, swarr_verl.prompts, swarr_verl.advice]
 
 
 @pytest.mark.parametrize("module", MODULES)

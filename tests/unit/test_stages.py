@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""examples/gsm8k/stages.sh: which GPU a stage gets. examples/pieces.sh: what travels is whole at the other end. lease.sh: a run cut short."""
+"""stages.sh: which GPU a stage gets. pieces.sh: what travels is whole at the other end. lease.sh: a run cut short."""
 
 import os
 import subprocess
