@@ -22,6 +22,17 @@ class IncompleteValidation(RuntimeError):
     """Rollouts of a validation failed."""
 
 
+def _tensors(batch: KVBatchMeta) -> KVBatchMeta:
+    """The batch, of whose columns a worker gets the tensors only.
+
+    verl 0.9.1 sends all that rollouts left in the queue, the data set's own columns too (prompt as text, ground truth):
+    a Python object a sample and column, which a worker splits, moves to its device, and never reads.
+    """
+    columns = tq.get_client().kv_retrieve_meta(keys=batch.keys, partition_id=batch.partition_id).field_schema
+    batch.fields = [name for name, column in columns.items() if not column["is_non_tensor"]]
+    return batch
+
+
 @register_trainer("swarr_sync")
 class SwarrTrainerSync(PPOTrainerSync):
     """Stops at `swarr.max_probs_diff_mean` as soon as verl has measured it: before the step's weights are updated."""
@@ -35,9 +46,21 @@ class SwarrTrainerSync(PPOTrainerSync):
         self.replay_buffer.poll_interval = _POLL
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        batch = super()._compute_old_log_prob(batch, metrics)
+        batch = super()._compute_old_log_prob(_tensors(batch), metrics)
         self._guard.check(metrics)
         return batch
+
+    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        return super()._compute_ref_log_prob(_tensors(batch), metrics)
+
+    def _compute_values(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        return super()._compute_values(_tensors(batch), metrics)
+
+    def _update_critic(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        return super()._update_critic(_tensors(batch), metrics)
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        return super()._update_actor(_tensors(batch), metrics)
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> None:
         """Log `swarr_verl.reward.reward_metrics` of what was trained on; verl logs them in validation only."""
@@ -88,7 +111,7 @@ class SwarrTrainerSync(PPOTrainerSync):
             extra_info={"temperature": temperature, "calculate_entropy": True, "compute_loss": False},
         )
         self.checkpoint_manager.sleep_replicas()  # their memory, as verl does for a reward model
-        self.actor_rollout_wg.compute_log_prob(part)
+        self.actor_rollout_wg.compute_log_prob(_tensors(part))
         self.checkpoint_manager.update_weights()
         fields = ["log_probs", "entropy", "response_mask"]
         data = tq.kv_batch_get(keys=part.keys, partition_id=part.partition_id, select_fields=fields)

@@ -24,6 +24,7 @@ SETTINGS = dict(
     response=103,
     tokens=16384,  # of a micro-batch
     strategy="fsdp2",
+    columns=0,  # of text: verl sends the data set's along (11 for `prepare gsm8k`), swarr_sync does not
     bounds=True,  # packed rows told once, not found in every layer
     attention="",  # empty: the fastest that runs here
     emptied=False,  # the allocator's cache before each run, as verl does at a weight sync
@@ -73,6 +74,7 @@ def rollouts(s: SimpleNamespace, vocabulary: int):
         advantages=[torch.randn(len(row), generator=draw) for row in responses],
     )
     nested = {key: torch.nested.as_nested_tensor(rows, layout=torch.jagged) for key, rows in fields.items()}
+    nested |= {f"text{column}": tu.NonTensorStack(*["7"] * s.rows) for column in range(s.columns)}
     lengths = [len(row) for row in whole]
     return tu.get_tensordict(
         nested, dict(temperature=1.0, global_batch_size=s.rows // s.minibatches, global_token_num=lengths)

@@ -17,6 +17,7 @@ def test_two_settings(checkpoint, tmp_path):
         str(checkpoint),
         *SMALL,
         "bounds=false,true",
+        "columns=2",
         "emptied=true",
         "expandable=true",
     ]

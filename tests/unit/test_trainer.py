@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a validation-only run prints of its samples."""
+"""What a validation-only run prints of its samples; what the workers get of a batch."""
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from tensordict import TensorDict
+from tensordict.tensorclass import NonTensorStack
+from transfer_queue import BatchMeta, KVBatchMeta
+from transfer_queue.metadata import extract_field_schema
 
+from swarr_verl import trainer as module
 from swarr_verl.trainer import IncompleteValidation, SwarrTrainerSync
 
 
@@ -37,3 +43,27 @@ def test_failed_rollouts_make_no_result():
     assert metrics(False, 4, 3, failed=2)  # verl's answer
     with pytest.raises(IncompleteValidation, match="10 of 12 samples"):
         metrics(True, 4, 3, failed=2)
+
+
+STEPS = ["_compute_old_log_prob", "_compute_ref_log_prob", "_compute_values", "_update_critic", "_update_actor"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_workers_get_tensors_only(step, monkeypatch):
+    """By the schema that the queue itself makes of a rollout's columns."""
+    rows = torch.nested.as_nested_tensor([torch.arange(3), torch.arange(5)], layout=torch.jagged)
+    columns = {"input_ids": rows, "rm_scores": torch.zeros(2), "raw_prompt": NonTensorStack("one", "two")}
+    schema = extract_field_schema(TensorDict(columns, batch_size=2))
+
+    class Queue:
+        def kv_retrieve_meta(self, keys, partition_id):
+            assert (keys, partition_id) == (["a", "b"], "train")
+            return BatchMeta([0, 1], [partition_id] * 2, schema)
+
+    monkeypatch.setattr(module.tq, "get_client", Queue)
+    seen = []
+    monkeypatch.setattr(module.PPOTrainerSync, step, lambda self, batch, metrics: seen.append(batch.fields) or batch)
+    trainer = object.__new__(SwarrTrainerSync)
+    trainer._guard = module.MismatchGuard(None)
+    getattr(trainer, step)(KVBatchMeta(["a", "b"], [{}, {}], "train"), {})
+    assert sorted(seen[0]) == ["input_ids", "rm_scores"]
