@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Context need against its definition: each token alone behind the text that it may see, in fp64."""
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from swarr_verl.need import context_need
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(tiny.config("qwen2")).double().eval()
+
+
+def alone(model, tokens, at: int, context: int) -> float:
+    """Of the token at a place, behind `context` tokens at most."""
+    seen = tokens[max(0, at - context) : at]
+    with torch.inference_mode():
+        return -float(model(seen[None]).logits[0, -1].log_softmax(-1)[tokens[at]])
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_token_sees_what_it_should(model, data):
+    length = data.draw(st.integers(2, 40))
+    prompt = data.draw(st.integers(1, length - 1))
+    window = data.draw(st.integers(1, 45))
+    stride = data.draw(st.integers(1, window))
+    tokens = torch.randint(3, 60, (length,), generator=torch.Generator().manual_seed(data.draw(st.integers(0, 9))))
+    whole, truncated = context_need(model, tokens, prompt, window, stride, rows=data.draw(st.integers(1, 5)))
+    assert whole.shape == truncated.shape == (length - prompt,)
+    for index, at in enumerate(range(prompt, length)):
+        assert float(whole[index]) == pytest.approx(alone(model, tokens, at, at), abs=1e-9)
+        behind = (length - 1 - at) % stride  # tokens of its group that come after it
+        end = at + 1 + behind
+        context = window - behind if end - 1 > window else at
+        assert float(truncated[index]) == pytest.approx(alone(model, tokens, at, context), abs=1e-9), at
+
+
+def test_a_stride_of_one_is_brute_force(model):
+    tokens = torch.randint(3, 60, (30,), generator=torch.Generator().manual_seed(3))
+    whole, truncated = context_need(model, tokens, 4, 8)
+    brute = [alone(model, tokens, at, 8) for at in range(4, 30)]
+    assert truncated.tolist() == pytest.approx(brute, abs=1e-9)
+    assert (truncated - whole)[:5].abs().max() == 0, "no more than 8 tokens before them"
+    assert (truncated - whole)[5:].abs().min() > 0
+
+
+@pytest.mark.parametrize(("prompt", "window", "stride"), [(0, 4, 1), (10, 4, 1), (2, 4, 5), (2, 4, 0)])
+def test_sizes_that_do_not_fit(model, prompt, window, stride):
+    with pytest.raises(ValueError, match=r"(prompt|stride)="):
+        context_need(model, torch.arange(10), prompt, window, stride)
