@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line: `python -m swarr_verl bench | convert | doctor | inspect | prepare | report`."""
+"""Command line: `python -m swarr_verl bench | convert | doctor | inspect | mismatch | prepare | report`."""
 
 import argparse
 import json
@@ -63,6 +63,12 @@ def _prepare(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _mismatch(options: argparse.Namespace) -> int:
+    from swarr_verl.mismatch import run
+
+    return run(options)
+
+
 def _bench(options: argparse.Namespace) -> int:
     from swarr_verl.bench import run
 
@@ -96,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_inspect)
     _add_bench(commands)
     _add_prepare(commands)
+    _add_mismatch(commands)
     command = commands.add_parser("report", help="compare validation-only runs (+swarr=eval): accuracy with errors")
     command.add_argument("runs", metavar="[NAME=]PATH", nargs="+", help="what verl dumped; the first is compared with")
     command.add_argument("--out", type=Path, required=True, help="folder of report.md, report.json and the figure")
@@ -126,6 +133,20 @@ def _add_bench(commands: Any) -> None:
     command.add_argument("--bandwidth", type=float, metavar="GB/s", help="that decoding reads at")
     command.add_argument("--memory", type=float, metavar="GiB", help="for weights and KV cache")
     command.set_defaults(run=_bench)
+
+
+def _add_mismatch(commands: Any) -> None:
+    command = commands.add_parser("mismatch", help="how much of what is older than a window trajectories need")
+    command.add_argument(
+        "files", metavar="FILE", nargs="+", type=Path, help="SFT parquet, or generations (.jsonl[.gz])"
+    )
+    command.add_argument("--problems", nargs="+", type=Path, default=[], metavar="FILE", help="prompts of generations")
+    command.add_argument("--model", required=True, metavar="PATH", help="that reads them: of full attention")
+    command.add_argument("--window", type=_count, required=True, help="tokens of context that it is left with")
+    command.add_argument("--stride", type=_count, default=16, help="tokens scored together (default: %(default)s)")
+    command.add_argument("--limit", type=_count, metavar="N", help="trajectories of each file (default: all)")
+    command.add_argument("--out", type=Path, required=True, help="folder of mismatch.parquet, .json, .md and .png")
+    command.set_defaults(run=_mismatch)
 
 
 def _add_prepare(commands: Any) -> None:

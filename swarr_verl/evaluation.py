@@ -54,7 +54,7 @@ class Evaluation:
                 f"{path}: give the jsonl (or jsonl.gz) of one validation, or a folder with just one of them."
             )
         rollouts: dict[str, list[dict[str, Any]]] = {}
-        for number, sample in enumerate(_lines(files[0]), 1):
+        for number, sample in enumerate(read_lines(files[0]), 1):
             if "acc" not in sample:
                 raise EvaluationError(f"{files[0]}:{number} has no `acc`: was the reward manager swarr_math?")
             rollouts.setdefault(sample["uid"].rsplit("_", 2)[0], []).append(sample)
@@ -110,8 +110,8 @@ class Evaluation:
         return None if None in values else float(np.mean(values))
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
-    """Lines end at a newline alone: a text may hold the other characters that `str.splitlines` splits at."""
+def read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """One object a line. Lines end at a newline alone: a text may hold what else `str.splitlines` splits at."""
     with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
         yield from map(json.loads, lines)
 

@@ -11,7 +11,6 @@ import argparse
 import gzip
 import json
 import time
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from swarr_verl.evaluation import with_error
 from swarr_verl.families import apply_window, config_windows
 from swarr_verl.files import write_whole
 from swarr_verl.reward import math_reward
+from swarr_verl.trajectories import digest, prompt_text
 from swarr_verl.window import WindowSpec
 
 
@@ -48,13 +48,12 @@ def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
 def generate(llm: LLM, rows: list[dict], samples: int, temperature: float, max_tokens: int) -> list[dict]:
     """One graded line a sample, those of a problem one after the other."""
     sampling = SamplingParams(n=samples, temperature=temperature, max_tokens=max_tokens)
-    template = llm.get_tokenizer().apply_chat_template
-    prompts = [template(row["prompt"], tokenize=False, add_generation_prompt=True) for row in rows]
+    prompts = [prompt_text(llm.get_tokenizer(), row["prompt"]) for row in rows]
     outputs = llm.generate(prompts, sampling, use_tqdm=False)
     lines = []
     for number, (row, prompt, output) in enumerate(zip(rows, prompts, outputs, strict=True)):
-        digest = blake2b(prompt.encode(), digest_size=8).hexdigest()  # tells problems apart; short
-        lines += [graded(f"{number}_0_{index}", row, digest, one) for index, one in enumerate(output.outputs)]
+        asked = digest(prompt)
+        lines += [graded(f"{number}_0_{index}", row, asked, one) for index, one in enumerate(output.outputs)]
     return lines
 
 

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mismatch` with a tiny probe: SFT rows and generations, killed and gone on, and what it refuses."""
+
+import gzip
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from swarr_verl import mismatch
+from swarr_verl.__main__ import main
+from swarr_verl.families import apply_window
+from swarr_verl.need import context_need
+from swarr_verl.trajectories import Trajectory, digest, prompt_text, read
+from swarr_verl.window import WindowSpec
+
+WINDOW = 12
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mismatch")
+    tiny.checkpoint(folder / "model")
+    tiny.data(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    rows = pq.read_table(folder / "rl_val.parquet").to_pylist()
+    answers = [("It is 7, since 3 plus 4 is 7. \\boxed{7}", 1.0, False), ("no", 0.0, True), ("", 0.0, True)]
+    lines = [
+        {"input": digest(prompt_text(tokenizer, rows[i]["prompt"])), "output": text, "acc": acc, "truncated": cut}
+        for i, (text, acc, cut) in enumerate(answers)
+    ]
+    (folder / "drawn.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    return folder
+
+
+def command(work, out, *more: str) -> list[str]:
+    files = [str(work / "sft.parquet"), str(work / "drawn.jsonl.gz")]
+    options = ["--problems", str(work / "rl_val.parquet"), "--model", str(work / "model"), "--window", str(WINDOW)]
+    return ["mismatch", *files, *options, "--stride", "4", "--limit", "20", "--out", str(out), *more]
+
+
+def test_from_files_to_table(work, tmp_path, capsys):
+    assert main(command(work, tmp_path)) == 0
+    rows = pq.read_table(tmp_path / "mismatch.parquet").to_pylist()
+    assert [row["file"] for row in rows] == ["sft"] * 20 + ["drawn"] * 3
+    assert [row["correct"] for row in rows][-4:] == [None, 1.0, 0.0, 0.0]
+    assert rows[-1]["tokens"] == 0
+
+    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    model = AutoModelForCausalLM.from_pretrained(work / "model", dtype=torch.float32).eval()
+    messages = pq.read_table(work / "sft.parquet")["messages"][5].as_py()
+    prompt, response = Trajectory(messages[:-1], messages[-1]["content"], True, None).tokens(tokenizer)
+    assert response[-1] == tokenizer.eos_token_id
+    whole, cut = context_need(model, torch.tensor(prompt + response), len(prompt), WINDOW, 4)
+    assert rows[5]["need"] == pytest.approx((cut - whole).tolist(), abs=2e-4)
+
+    found = json.loads((tmp_path / "mismatch.json").read_text())["rows"]
+    assert found.keys() == {"sft", "drawn", "drawn, right", "drawn, wrong"}
+    right = rows[20]
+    assert found["drawn, right"]["need"][0] == pytest.approx(sum(right["need"]) / right["tokens"])
+    assert found["drawn"]["trajectories"] == 2, "nothing was written in the third"
+    said = capsys.readouterr().out
+    assert said == (tmp_path / "mismatch.md").read_text() and "| drawn, wrong | 1 |" in said
+    assert (tmp_path / "mismatch.png").stat().st_size > 5000
+
+
+def test_a_killed_run_goes_on(work, tmp_path, monkeypatch):
+    class Killed(Exception):
+        pass
+
+    measured, real = [], mismatch._measure
+
+    def measure(*arguments):
+        measured.append(arguments[2])
+        if len(measured) == 20:
+            raise Killed
+        return real(*arguments)
+
+    monkeypatch.setattr(mismatch, "_measure", measure)
+    with pytest.raises(Killed):
+        main(command(work, tmp_path))
+    del measured[:]
+    monkeypatch.setattr(mismatch, "BATCH", 7)
+    monkeypatch.setattr(mismatch, "_measure", lambda *arguments: measured.append(arguments[2]) or real(*arguments))
+    assert main(command(work, tmp_path)) == 0
+    assert measured == ["sft"] * 4 + ["drawn"] * 3, "16 were on the disk"
+    assert main(command(work, tmp_path / "again")) == 0
+    first, again = (pq.read_table(folder / "mismatch.parquet") for folder in (tmp_path, tmp_path / "again"))
+    assert first.equals(again)
+    with pytest.raises(SystemExit, match="stride"):
+        main(command(work, tmp_path, "--stride", "2"))
+
+
+def test_need_of_a_token_has_the_weight_of_a_token():
+    lines = [{"need": [1.0] * 9, "nll": [0.0] * 9, "tokens": 9}, {"need": [0.0], "nll": [2.0], "tokens": 1}]
+    row = mismatch.summary(lines)
+    assert row["need"][0] == pytest.approx(0.9) and row["nll"] == pytest.approx(0.2)
+    assert row["need"][1] == 0 and row["need"][2] == pytest.approx(1)
+    assert row["total"] == pytest.approx([4.5, 0, 9])
+
+
+def test_by_position():
+    lines = [{"need": [1.0] * 20}] + [{"need": [3.0] * 16}] * 9
+    places, means = mismatch.by_position(lines)
+    assert places == [0] and means == pytest.approx([np.average([1, 3], weights=[1, 9])])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sft.parquet": "rl_val.parquet"}, "has no column `messages`"),
+        ({"--problems": None}, "no file of --problems has its prompt"),
+        ({"drawn.jsonl.gz": "sft.parquet"}, "Two files are called sft"),
+        ({"--model": "windowed"}, "--model .* has a window"),
+    ],
+)
+def test_what_is_refused(work, tmp_path, change, message):
+    apply_window(tiny.config("qwen2"), WindowSpec(9)).save_pretrained(work / "windowed")
+    words = command(work, tmp_path)
+    for old, new in change.items():
+        place = next(i for i, word in enumerate(words) if word.endswith(old))
+        if new is None:
+            del words[place : place + 2]
+        elif old.startswith("--"):
+            words[place + 1] = str(work / new)
+        else:
+            words[place] = str(work / new)
+    with pytest.raises(SystemExit, match=message):
+        main(words)
+
+
+def test_an_empty_file_is_named(work, tmp_path):
+    (tmp_path / "none.jsonl").write_text("")
+    with pytest.raises(SystemExit, match=r"none.jsonl holds no trajectory"):
+        main(
+            [
+                "mismatch",
+                str(tmp_path / "none.jsonl"),
+                "--model",
+                str(work / "model"),
+                "--window",
+                "3",
+                "--out",
+                str(tmp_path),
+            ]
+        )
+    assert list(read(tmp_path / "none.jsonl", [], AutoTokenizer.from_pretrained(work / "model"))) == []
