@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from swarr_verl.sources import DataError
 from swarr_verl.trajectories import Trajectory, read
 
 BATCH = 16  # trajectories: what a kill loses, at most
+RESAMPLES = 2000  # of the bootstrap, over up to 10^4 trajectories
 BIN = 16  # tokens of a point of the figure
 
 
@@ -37,13 +39,14 @@ def run(options: argparse.Namespace) -> int:
     """Measure what is not measured yet, and write the summary.
 
     Raises:
-        DataError: files that cannot be read as asked, or a probe with a window.
+        DataError: files that cannot be read as asked, a stride wider than the window, or a probe with a window.
     """
     names = [file.name.partition(".")[0] for file in options.files]
-    if len(set(names)) < len(names):
-        raise DataError(
-            f"Two files are called {', '.join(sorted({n for n in names if names.count(n) > 1}))}: rename one."
-        )
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"Two files are called {name}: rename one.")
+    if options.stride > options.window:
+        raise DataError(f"--stride {options.stride}: give at most the --window, {options.window}.")
     model, tokenizer = _probe(options.model)
     settings = {"model": options.model, "window": options.window, "stride": options.stride, "limit": options.limit}
     options.out.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,7 @@ def _all(
     options: argparse.Namespace, names: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[str, Trajectory]]:
     for name, file in zip(names, options.files, strict=True):
-        found = list(read(file, options.problems, tokenizer))[: options.limit]
+        found = list(islice(read(file, options.problems, tokenizer), options.limit))
         if not found:
             raise DataError(f"{file} holds no trajectory.")
         yield from ((name, one) for one in found)
@@ -116,12 +119,13 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """
     totals = np.array([sum(line["need"]) for line in lines])
     tokens = np.array([float(line["tokens"]) for line in lines])
+    drawn, spans = bootstrap(totals, RESAMPLES), bootstrap(tokens, RESAMPLES)  # the same trajectories
     return {
         "trajectories": len(lines),
         "tokens": float(tokens.mean()),
         "nll": float(sum(sum(line["nll"]) for line in lines) / tokens.sum()),
-        "need": [float(totals.sum() / tokens.sum()), *interval(bootstrap(totals) / bootstrap(tokens))],
-        "total": [float(totals.mean()), *interval(bootstrap(totals))],
+        "need": [float(totals.sum() / tokens.sum()), *interval(drawn / spans)],
+        "total": [float(totals.mean()), *interval(drawn)],
     }
 
 

@@ -116,6 +116,7 @@ def test_by_position():
         ({"--problems": None}, "no file of --problems has its prompt"),
         ({"drawn.jsonl.gz": "sft.parquet"}, "Two files are called sft"),
         ({"--model": "windowed"}, "--model .* has a window"),
+        ({"--stride": 13}, "--stride 13: give at most the --window, 12"),
     ],
 )
 def test_what_is_refused(work, tmp_path, change, message):
@@ -126,26 +127,29 @@ def test_what_is_refused(work, tmp_path, change, message):
         if new is None:
             del words[place : place + 2]
         elif old.startswith("--"):
-            words[place + 1] = str(work / new)
+            words[place + 1] = str(work / new) if isinstance(new, str) else str(new)
         else:
             words[place] = str(work / new)
     with pytest.raises(SystemExit, match=message):
         main(words)
 
 
+def test_lines_behind_the_limit_need_no_problem(work, tmp_path):
+    """The answers to a second test set come behind those to the first in one file."""
+    lines = gzip.decompress((work / "drawn.jsonl.gz").read_bytes()) + b'{"input": "of another set"}\n'
+    (tmp_path / "both.jsonl.gz").write_bytes(gzip.compress(lines))
+    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    found = read(tmp_path / "both.jsonl.gz", [work / "rl_val.parquet"], tokenizer)
+    assert [next(found).correct for _ in range(3)] == [1.0, 0.0, 0.0]
+    command_ = ["mismatch", str(tmp_path / "both.jsonl.gz"), *command(work, tmp_path)[3:]]
+    assert main([*command_, "--limit", "3"]) == 0
+    assert len(pq.read_table(tmp_path / "mismatch.parquet")) == 3
+    with pytest.raises(SystemExit, match=r"both.jsonl.gz:4: no file of --problems"):
+        main([*command_, "--limit", "4", "--out", str(tmp_path / "more")])
+
+
 def test_an_empty_file_is_named(work, tmp_path):
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(SystemExit, match=r"none.jsonl holds no trajectory"):
-        main(
-            [
-                "mismatch",
-                str(tmp_path / "none.jsonl"),
-                "--model",
-                str(work / "model"),
-                "--window",
-                "3",
-                "--out",
-                str(tmp_path),
-            ]
-        )
+        main(["mismatch", str(tmp_path / "none.jsonl"), *command(work, tmp_path)[3:]])
     assert list(read(tmp_path / "none.jsonl", [], AutoTokenizer.from_pretrained(work / "model"))) == []

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# How much context older than a window GSM8K's test problems need: in their own rationales, and in the answers that the
+# states of examples/gsm8k/cells.sh gave to them. A GPU, or a CPU and patience; killed, the same command goes on.
+#   RESULTS=examples/gsm8k/results/lr2e-6 bash examples/mismatch/run.sh [more options of `mismatch`]
+# Environment: MODEL    that reads: of full attention        RESULTS  folder with eval_*_in_*.jsonl.gz (greedy)
+#              DATA     folder with GSM8K's test.jsonl, and math500.jsonl if the answers are to both
+#              WORK     everything is written here           WINDOW   tokens          PYTHON
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}
+DATA=${DATA:?a folder with test.jsonl}
+RESULTS=${RESULTS:?a folder with eval_*_in_*.jsonl.gz}
+WORK=${WORK:-$here/work}
+WINDOW=${WINDOW:-96}
+py=${PYTHON:-python3}
+
+mkdir -p "$WORK"
+# The rationales of the test problems as SFT data: here they are the train split.
+"$py" -m swarr_verl prepare gsm8k --split train --out "$WORK/data/rationales" --from "$DATA/test.jsonl"
+"$py" -m swarr_verl prepare gsm8k --split test --out "$WORK/data/gsm8k" --from "$DATA/test.jsonl"
+ln -sf data/rationales/sft.parquet "$WORK/rationales.parquet"
+answers=()
+for file in "$RESULTS"/eval_*_in_*.jsonl.gz; do
+  [[ $file == *_x*.jsonl.gz ]] || answers+=("$file")
+done
+# GSM8K's problems come first in each file.
+"$py" -m swarr_verl mismatch "$WORK/rationales.parquet" "${answers[@]}" --problems "$WORK/data/gsm8k/rl_test.parquet" \
+  --limit "$(wc -l < "$DATA/test.jsonl")" --model "$MODEL" --window "$WINDOW" --out "$WORK/w$WINDOW" "$@"
