@@ -28,7 +28,7 @@ from swarr_verl.files import write_whole
 from swarr_verl.need import context_need
 from swarr_verl.samples import SampleFile
 from swarr_verl.sources import DataError
-from swarr_verl.trajectories import Trajectory, read
+from swarr_verl.trajectories import Trajectory, by_digest, read
 
 BATCH = 16  # trajectories: what a kill loses, at most
 RESAMPLES = 2000  # of the bootstrap, over up to 10^4 trajectories
@@ -47,11 +47,16 @@ def run(options: argparse.Namespace) -> int:
             raise DataError(f"Two files are called {name}: rename one.")
     if options.stride > options.window:
         raise DataError(f"--stride {options.stride}: give at most the --window, {options.window}.")
-    model, tokenizer = _probe(options.model)
+    if any(config_windows(AutoConfig.from_pretrained(options.model))):
+        raise DataError(
+            f"--model {options.model} has a window: it cannot say what it does not see. Give one of full attention."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
     settings = {"model": options.model, "window": options.window, "stride": options.stride, "limit": options.limit}
     options.out.mkdir(parents=True, exist_ok=True)
     done = SampleFile(options.out / "mismatch.jsonl", {"files": list(map(str, options.files)), **settings})
     wanted = list(_all(options, names, tokenizer))
+    model = _probe(options.model)
     bar = tqdm(total=len(wanted), initial=done.problems, unit=" trajectories", disable=None)
     with bar:
         for first in range(done.problems, len(wanted), BATCH):
@@ -62,20 +67,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _probe(path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    if any(config_windows(AutoConfig.from_pretrained(path))):
-        raise DataError(f"--model {path} has a window: it cannot say what it does not see. Give one of full attention.")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
-    return model, AutoTokenizer.from_pretrained(path)
+def _probe(path: str) -> PreTrainedModel:
+    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
 
 
 def _all(
     options: argparse.Namespace, names: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[str, Trajectory]]:
+    prompts = by_digest(options.problems, tokenizer)
     for name, file in zip(names, options.files, strict=True):
-        found = list(islice(read(file, options.problems, tokenizer), options.limit))
+        found = list(islice(read(file, prompts), options.limit))
         if not found:
             raise DataError(f"{file} holds no trajectory.")
         yield from ((name, one) for one in found)

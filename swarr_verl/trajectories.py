@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
@@ -53,16 +52,21 @@ def digest(text: str) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def read(file: Path, problems: list[Path], tokenizer: PreTrainedTokenizerBase) -> Iterator[Trajectory]:
+def by_digest(files: list[Path], tokenizer: PreTrainedTokenizerBase) -> dict[str, Conversation]:
+    """Prompts of files in verl's RL schema, by `digest`; the tokenizer is that of the model that answered them."""
+    prompts = [row["prompt"] for file in files for row in pq.read_table(file, columns=["prompt"]).to_pylist()]
+    return {digest(prompt_text(tokenizer, prompt)): prompt for prompt in prompts}
+
+
+def read(file: Path, prompts: dict[str, Conversation]) -> Iterator[Trajectory]:
     """Trajectories of a file, in its order.
 
     Args:
         file: SFT parquet (column `messages`), or generations (.jsonl, .jsonl.gz) of examples/gsm8k/evaluate.py.
-        problems: parquet in verl's RL schema with the prompts of generations.
-        tokenizer: that of the generations' model.
+        prompts: of generations (`by_digest`).
 
     Raises:
-        DataError: a file of neither kind, or a prompt that no problem has.
+        DataError: a parquet of another kind, or a prompt that no problem has.
     """
     if file.suffix == ".parquet":
         table = pq.read_table(file)
@@ -71,7 +75,6 @@ def read(file: Path, problems: list[Path], tokenizer: PreTrainedTokenizerBase) -
         for messages in table["messages"].to_pylist():
             yield Trajectory(messages[:-1], messages[-1]["content"], ended=True, correct=None)
         return
-    prompts = {digest(prompt_text(tokenizer, prompt)): prompt for prompt in map(_prompt, _rows(problems))}
     for number, line in enumerate(read_lines(file), 1):
         prompt = prompts.get(line.get("input", ""))
         if prompt is None:
@@ -80,12 +83,3 @@ def read(file: Path, problems: list[Path], tokenizer: PreTrainedTokenizerBase) -
                 "tokenizer of its model."
             )
         yield Trajectory(prompt, line["output"], ended=not line["truncated"], correct=line["acc"])
-
-
-def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:
-    for file in files:
-        yield from pq.read_table(file).to_pylist()
-
-
-def _prompt(row: dict[str, Any]) -> Conversation:
-    return row["prompt"]

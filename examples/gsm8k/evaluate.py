@@ -48,7 +48,8 @@ def build(args: argparse.Namespace) -> tuple[LLM, list[int | None]]:
 def generate(llm: LLM, rows: list[dict], samples: int, temperature: float, max_tokens: int) -> list[dict]:
     """One graded line a sample, those of a problem one after the other."""
     sampling = SamplingParams(n=samples, temperature=temperature, max_tokens=max_tokens)
-    prompts = [prompt_text(llm.get_tokenizer(), row["prompt"]) for row in rows]
+    tokenizer = llm.get_tokenizer()
+    prompts = [prompt_text(tokenizer, row["prompt"]) for row in rows]
     outputs = llm.generate(prompts, sampling, use_tqdm=False)
     lines = []
     for number, (row, prompt, output) in enumerate(zip(rows, prompts, outputs, strict=True)):

@@ -4,7 +4,7 @@
 # states of examples/gsm8k/cells.sh gave to them. A GPU, or a CPU and patience; killed, the same command goes on.
 #   RESULTS=examples/gsm8k/results/lr2e-6 bash examples/mismatch/run.sh [more options of `mismatch`]
 # Environment: MODEL    that reads: of full attention        RESULTS  folder with eval_*_in_*.jsonl.gz (greedy)
-#              DATA     folder with GSM8K's test.jsonl, and math500.jsonl if the answers are to both
+#              DATA     folder with GSM8K's test.jsonl
 #              WORK     everything is written here           WINDOW   tokens          PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

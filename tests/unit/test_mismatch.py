@@ -15,7 +15,7 @@ from swarr_verl import mismatch
 from swarr_verl.__main__ import main
 from swarr_verl.families import apply_window
 from swarr_verl.need import context_need
-from swarr_verl.trajectories import Trajectory, digest, prompt_text, read
+from swarr_verl.trajectories import Trajectory, by_digest, digest, prompt_text, read
 from swarr_verl.window import WindowSpec
 
 WINDOW = 12
@@ -139,7 +139,7 @@ def test_lines_behind_the_limit_need_no_problem(work, tmp_path):
     lines = gzip.decompress((work / "drawn.jsonl.gz").read_bytes()) + b'{"input": "of another set"}\n'
     (tmp_path / "both.jsonl.gz").write_bytes(gzip.compress(lines))
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
-    found = read(tmp_path / "both.jsonl.gz", [work / "rl_val.parquet"], tokenizer)
+    found = read(tmp_path / "both.jsonl.gz", by_digest([work / "rl_val.parquet"], tokenizer))
     assert [next(found).correct for _ in range(3)] == [1.0, 0.0, 0.0]
     command_ = ["mismatch", str(tmp_path / "both.jsonl.gz"), *command(work, tmp_path)[3:]]
     assert main([*command_, "--limit", "3"]) == 0
@@ -152,4 +152,4 @@ def test_an_empty_file_is_named(work, tmp_path):
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(SystemExit, match=r"none.jsonl holds no trajectory"):
         main(["mismatch", str(tmp_path / "none.jsonl"), *command(work, tmp_path)[3:]])
-    assert list(read(tmp_path / "none.jsonl", [], AutoTokenizer.from_pretrained(work / "model"))) == []
+    assert list(read(tmp_path / "none.jsonl", {})) == []
