@@ -70,24 +70,20 @@ def run(options: argparse.Namespace) -> int:
             raise BenchError("--dry: give --bandwidth, GB a second, and --memory, GiB for weights and KV cache.")
         rows = dry(costs, options.depth, options.sequences, 1e9 * options.bandwidth, 2**30 * options.memory)
         write(rows, options.out)
-        return 0
-    rows = []
-    try:
+    else:
+        rows = []
         for row in measured(configs, costs, options):
-            rows.append(row)
-    finally:  # an engine that fails does not take the rows of those before it along
-        if rows:
-            write(sorted(rows, key=lambda row: row["depth"]), options.out)
+            rows = sorted([*rows, row], key=lambda row: row["depth"])
+            write(rows, options.out)  # each time: what is measured stays, whatever comes
+    print("\n".join(markdown(rows)))
     return 0
 
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
-    """Write bench.md, bench.json and bench.png; print the table."""
-    table = "\n".join(markdown(rows)) + "\n"
-    write_whole(out / "bench.md", table)
+    """Write bench.md, bench.json and bench.png."""
+    write_whole(out / "bench.md", "\n".join(markdown(rows)) + "\n")
     write_whole(out / "bench.json", json.dumps({"command": sys.argv, "rows": rows}, indent=1) + "\n")
     figure(rows, out / "bench.png")
-    print(table, end="")
 
 
 def _configs(model: str, windows: list[int]) -> dict[int | None, PretrainedConfig]:

@@ -2,7 +2,8 @@
 """Decode and prefill speed of one vLLM engine at several depths: `python -m swarr_verl.bench_engine SPEC`.
 
 SPEC is json: `model` (folder of a config.json), `depths`, `sequences` (null: as many as fit), `steps`, `engine` (more
-arguments of vllm.LLM). Prints one json line a depth. A process of its own: its memory goes with it.
+arguments of vllm.LLM). Prints one json line a depth. A process of its own: its memory goes with it. Prefill is measured
+for itself; what decodes starts with a filled cache (filled_cache.py), so that no time goes into getting it there.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from swarr_verl.advice import graph_sizes
 from swarr_verl.cost import MOST, kept_tokens
 from swarr_verl.families import config_windows
 
 COPY = 2**30  # bytes of the copy that measures bandwidth
 CHUNK = 16384  # tokens of a prefill step
+PREFILL, DECODE = "prefill", "decode"  # how requests are named; the prompt of the latter is not computed
 
 
 def copy_bandwidth() -> float:
@@ -52,22 +55,26 @@ class Bench:
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
+        from vllm.config import KVTransferConfig
+
         from swarr_verl.engine import window_engine
+        from swarr_verl.filled_cache import TRANSFER
 
         self.steps, self.asked = spec["steps"], spec["sequences"]
         config = AutoConfig.from_pretrained(spec["model"])
         self.window = config_windows(config)[0]
-        self.engine = window_engine(
-            spec["model"],
-            config,
-            load_format="dummy",
-            skip_tokenizer_init=True,
-            enable_prefix_caching=False,
-            max_model_len=max(spec["depths"]),
-            max_num_batched_tokens=CHUNK,
-            max_num_seqs=self.asked or MOST,
-            **spec["engine"],
-        ).llm_engine
+        most = self.asked or MOST
+        arguments = {
+            "load_format": "dummy",
+            "skip_tokenizer_init": True,
+            "enable_prefix_caching": False,
+            "kv_transfer_config": KVTransferConfig(**TRANSFER),
+            "max_model_len": max(spec["depths"]),
+            "max_num_batched_tokens": CHUNK,
+            "max_num_seqs": most,
+            "compilation_config": {"cudagraph_capture_sizes": graph_sizes(most)},
+        }
+        self.engine = window_engine(spec["model"], config, **(arguments | spec["engine"])).llm_engine
         cache = self.engine.vllm_config.cache_config
         self.cache_tokens = cache.num_gpu_blocks * cache.block_size
         self.draw = random.Random(0)
@@ -78,10 +85,10 @@ class Bench:
         n = self.asked or min(fit, MOST)
         if n > fit:
             raise ValueError(f"--sequences {n}: {fit} of {depth} tokens fit into the KV cache. Ask for fewer.")
-        growth = 2 * n * -(-depth // CHUNK) + 2 * self.steps  # tokens that the first gets while the last is prefilled
+        growth = 2 * self.steps  # tokens that each may get, before, in and after those that are timed
         prompt = depth - growth
         if prompt < 1:
-            raise ValueError(f"--depth {depth}: {n} sequences need {growth} tokens of room. Ask for fewer --sequences.")
+            raise ValueError(f"--depth {depth}: {self.steps} --steps need {growth} tokens of room. Ask for fewer.")
         return {
             "window": self.window,
             "depth": depth,
@@ -94,13 +101,13 @@ class Bench:
     def _prefill(self, length: int) -> float:
         n = max(1, 4 * CHUNK // length)
         start = time.perf_counter()
-        self._add(length, n, 1)
+        self._add(PREFILL, length, n, 1)
         self._finish()
         return n * length / (time.perf_counter() - start)
 
     def _decode(self, length: int, n: int, growth: int) -> dict[str, float]:
         """All sequences decode in each of the timed steps."""
-        names = self._add(length, n, growth)
+        names = self._add(DECODE, length, n, growth)
         grown: Counter[str] = Counter()
         while len(grown) < n:
             grown.update(self._step())
@@ -120,16 +127,17 @@ class Bench:
             "tokens_a_second": tokens / seconds,
         }
 
-    def _add(self, length: int, n: int, new: int) -> list[str]:
+    def _add(self, kind: str, length: int, n: int, new: int) -> list[str]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
         sampling = SamplingParams(
             max_tokens=new, ignore_eos=True, temperature=1.0, detokenize=False, output_kind=RequestOutputKind.DELTA
         )
-        names = [f"{length} {new} {index}" for index in range(n)]
+        names = [f"{kind} {length} {index}" for index in range(n)]
         for name in names:
-            self.engine.add_request(name, {"prompt_token_ids": self.draw.choices(range(10, 150), k=length)}, sampling)
+            prompt = self.draw.choices(range(10, 150), k=length) if kind == PREFILL else [10] * length
+            self.engine.add_request(name, {"prompt_token_ids": prompt}, sampling)
         return names
 
     def _finish(self) -> None:

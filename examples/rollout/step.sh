@@ -8,7 +8,7 @@
 #              SHAPES   model, or shapes of `bench` with random weights: 0.5b 1.5b 7b
 #              DATA     folder with GSM8K's train.jsonl, test.jsonl: the prompts
 #              WORK     everything is written here   LENGTHS  of the responses, tokens
-#              WINDOW   to compare with              STEPS    the first is not counted
+#              WINDOW   to compare with              STEPS    the first is not counted   ATTENTIONS  SA, SWA
 #              PROMPTS  a step, 8 responses each     KV_GIB   of cache   TIMEOUT  of a run   PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -49,7 +49,7 @@ done
 missing=
 for shape in $SHAPES; do
   for length in $LENGTHS; do
-    for attention in SA SWA; do
+    for attention in ${ATTENTIONS:-SA SWA}; do
       step "$shape" "$length" "$attention" "$@" || missing+=" ${shape}_${length}_$attention"
     done
   done

@@ -3,6 +3,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -98,3 +99,17 @@ def test_rows_outlive_the_engine_of_a_later_window(tmp_path, monkeypatch):
     (found,) = json.loads((tmp_path / "out" / "bench.json").read_text())["rows"]
     assert found["tokens_a_second"] == 500.0 and found["bandwidth_share"] > 0
     assert "| 4,096 | full |" in (tmp_path / "out" / "bench.md").read_text()
+
+
+def test_cache_is_filled_for_what_decodes():
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from swarr_verl.bench_engine import DECODE, PREFILL
+    from swarr_verl.filled_cache import FilledCache
+
+    connector = object.__new__(FilledCache)
+    connector.connector_scheduler = SimpleNamespace(get_num_new_matched_tokens=lambda request, n: (99 - n, False))
+    found = {
+        kind: connector.get_num_new_matched_tokens(SimpleNamespace(request_id=f"{kind} 1"), 9)
+        for kind in (DECODE, PREFILL)
+    }
+    assert found == {DECODE: (90, False), PREFILL: (0, False)}
