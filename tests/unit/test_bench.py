@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import tiny
 import torch
+from scripts import load
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from swarr_verl.__main__ import main
@@ -113,3 +114,15 @@ def test_cache_is_filled_for_what_decodes():
         for kind in (DECODE, PREFILL)
     }
     assert found == {DECODE: (90, False), PREFILL: (0, False)}
+
+
+def test_kernels_of_a_step():
+    kernels = load("rollout/profile_decode.py").kernels
+    events = [{"cat": "cpu_op", "name": "aten::mm", "ts": 0, "dur": 9e9}]
+    for step in range(2):  # of 10 ms, 2 layers: 2 ms of attention and 1 ms of a product each, 4 ms idle
+        for layer in range(2):
+            start = 1e4 * step + 3e3 * layer
+            events.append({"cat": "kernel", "name": "flash::FlashAttnFwdSm90", "ts": start, "dur": 2e3})
+            events.append({"cat": "kernel", "name": "gemm", "ts": start + 2e3, "dur": 1e3})
+    rows = kernels(events, layers=2)
+    assert rows == [("flash::FlashAttnFwdSm90", 4.0, 2.0), ("gemm", 2.0, 2.0), ("idle", 2.0, 0.0)]

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the time of a decode step goes, kernel by kernel, in the engine and batch that `bench` measures. A GPU.
+
+python profile_decode.py SHAPE WINDOW DEPTH OUT    WINDOW 0: full attention; OUT: folder of the trace and of kernels.md
+"""
+
+import argparse
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+TRACED, WARM = 16, 64  # steps
+ATTENTION = "FlashAttnFwdSm"  # in the name of the kernel that each layer calls once a step
+
+
+def kernels(events: list[dict[str, Any]], layers: int) -> list[tuple[str, float, float]]:
+    """Of a chrome trace: kernel, milliseconds a step, calls a step; most first, and last what the GPU stood idle."""
+    found = [event for event in events if event.get("cat") == "kernel"]
+    steps = sum(ATTENTION in event["name"] for event in found) / layers
+    spent, calls = Counter[str](), Counter[str]()
+    for event in found:
+        spent[event["name"]] += event["dur"]
+        calls[event["name"]] += 1
+    whole = max(event["ts"] + event["dur"] for event in found) - min(event["ts"] for event in found)
+    rows = [(name, us / 1e3 / steps, calls[name] / steps) for name, us in spent.most_common()]
+    return [*rows, ("idle", (whole - spent.total()) / 1e3 / steps, 0.0)]
+
+
+def main() -> None:
+    from swarr_verl.bench import shape
+    from swarr_verl.bench_engine import Bench
+    from swarr_verl.families import apply_window
+    from swarr_verl.window import WindowSpec
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shape")
+    parser.add_argument("window", type=int)
+    parser.add_argument("depth", type=int)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    config = shape(options.shape)
+    if options.window:
+        apply_window(config, WindowSpec(options.window))
+    config.save_pretrained(options.out / "model")
+    profiler = {"profiler": "torch", "torch_profiler_dir": str(options.out.resolve()), "max_iterations": TRACED}
+    engine = {
+        "compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"},
+        "profiler_config": profiler | {"delay_iterations": WARM, "torch_profiler_with_stack": False},
+    }
+    spec = {"model": str(options.out / "model"), "depths": [options.depth], "sequences": None, "steps": WARM}
+    bench = Bench(spec | {"engine": engine})
+    row = bench.row(options.depth)
+    bench.engine.start_profile()
+    bench.row(options.depth)
+    bench.engine.stop_profile()
+    trace = max(options.out.glob("*.pt.trace.json*"), key=lambda path: path.stat().st_mtime)
+    text = gzip.decompress(trace.read_bytes()) if trace.suffix == ".gz" else trace.read_bytes()
+    lines = [f"{json.dumps(row)}", "", "| kernel | ms a step | calls a step |", "|---|---|---|"]
+    for name, ms, calls in kernels(json.loads(text)["traceEvents"], config.num_hidden_layers):
+        lines.append(f"| {name[:100].replace('|', '/')} | {ms:.3f} | {calls:.1f} |")
+    (options.out / "kernels.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines[:24] + lines[-1:]))
+
+
+if __name__ == "__main__":
+    main()
