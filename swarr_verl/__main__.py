@@ -12,6 +12,8 @@ from swarr_verl import doctor
 from swarr_verl.datasets_table import TABLE, listing
 from swarr_verl.errors import UserError
 
+RANKS = ["need", "nll", "tokens", "random"]
+
 
 def _layers(text: str) -> str | tuple[int, ...]:
     """A pattern: `all`, `full_every:N`, or the full layers with commas between."""
@@ -58,6 +60,8 @@ def _doctor(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     if options.name == "selfdistill":
         from swarr_verl.selfdistill import run
+    elif options.name == "ranked":
+        from swarr_verl.rank import run
     else:
         from swarr_verl.prepare import run
     return run(options)
@@ -167,6 +171,14 @@ def _add_prepare(commands: Any) -> None:
             "OUT/sft.parquet. Killed and given again, the command goes on behind the last batch in OUT/samples.jsonl.",
         )
     )
+    _add_ranked(
+        names.add_parser(
+            "ranked",
+            help="SFT rows in the order of what `mismatch` measured of them, or a share of them",
+            description="Put SFT rows into the order of what `mismatch` measured of them, and keep the first. For the "
+            "order to reach the trainer: data.shuffle=false.",
+        )
+    )
 
 
 def _add_data_set(command: argparse.ArgumentParser) -> None:
@@ -216,6 +228,20 @@ def _add_selfdistill(command: argparse.ArgumentParser) -> None:
     add("--batch", "problems a batch: what a kill loses, at most", type=_count, default=256, metavar="N")
     add("--gpu-memory-utilization", "share of the card for vLLM", type=float, default=0.9, metavar="SHARE")
     add("--engine", "more arguments of vllm.LLM", type=_json_object, default={}, metavar="JSON")
+    command.set_defaults(run=_prepare)
+
+
+def _add_ranked(command: argparse.ArgumentParser) -> None:
+    def add(option: str, text: str, **kind: Any) -> None:
+        command.add_argument(option, help=text + (" (default: %(default)s)" if "default" in kind else ""), **kind)
+
+    add("--from", "SFT parquet of prepare", dest="source", type=Path, required=True, metavar="FILE")
+    add("--measured", "mismatch.parquet of it", type=Path, required=True, metavar="FILE")
+    add("--out", "folder for sft.parquet", type=Path, required=True)
+    add("--rank-by", "a row's mean over the response, its length, or chance", choices=RANKS, default="need")
+    add("--first", "which rows", choices=["low", "high"], default="low")
+    add("--share", "of the tokens of all responses that is kept", type=float, default=1.0, metavar="SHARE")
+    add("--seed", "of --rank-by random", type=int, default=0)
     command.set_defaults(run=_prepare)
 
 
