@@ -175,8 +175,7 @@ def _add_prepare(commands: Any) -> None:
         names.add_parser(
             "ranked",
             help="SFT rows in the order of what `mismatch` measured of them, or a share of them",
-            description="Put SFT rows into the order of what `mismatch` measured of them, and keep the first. For the "
-            "order to reach the trainer: data.shuffle=false.",
+            description="Put SFT rows into the order of what `mismatch` measured of them, and keep the first.",
         )
     )
 
@@ -233,7 +232,7 @@ def _add_selfdistill(command: argparse.ArgumentParser) -> None:
 
 def _add_ranked(command: argparse.ArgumentParser) -> None:
     def add(option: str, text: str, **kind: Any) -> None:
-        command.add_argument(option, help=text + (" (default: %(default)s)" if "default" in kind else ""), **kind)
+        command.add_argument(option, help=text + (" (default: %(default)s)" if kind.get("default") else ""), **kind)
 
     add("--from", "SFT parquet of prepare", dest="source", type=Path, required=True, metavar="FILE")
     add("--measured", "mismatch.parquet of it", type=Path, required=True, metavar="FILE")
@@ -241,7 +240,7 @@ def _add_ranked(command: argparse.ArgumentParser) -> None:
     add("--rank-by", "a row's mean over the response, its length, or chance", choices=RANKS, default="need")
     add("--first", "which rows", choices=["low", "high"], default="low")
     add("--share", "of the tokens of all responses that is kept", type=float, default=1.0, metavar="SHARE")
-    add("--seed", "of --rank-by random", type=int, default=0)
+    add("--seed", "of random (default: 0); given: what is kept is shuffled, for verl's SFT has one seed", type=int)
     command.set_defaults(run=_prepare)
 
 

@@ -64,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
     """
     configs = _configs(options.model, options.window)
     costs = {window: Cost.of(config, config_windows(config)) for window, config in configs.items()}
+    if options.steps < 2:
+        raise BenchError("--steps: give at least 2.")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.dry:
         if None in (options.bandwidth, options.memory):

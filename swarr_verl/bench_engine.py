@@ -12,7 +12,6 @@ import json
 import random
 import sys
 import time
-from collections import Counter
 from typing import Any
 
 import torch
@@ -110,15 +109,12 @@ class Bench:
         self.engine.sleep(level=0)  # queue what is asked
         names = self._add(DECODE, length, n, 2 * self.steps)
         self.engine.wake_up(tags=["scheduling"])
-        grown: Counter[str] = Counter()
-        marks: list[float] = []
-        while len(marks) < 3:  # outputs of a request: its first token, then each `steps` more, or the rest
+        found, marks = dict[str, int](), list[float]()
+        while len(marks) < 3:  # outputs of a request: its first token, then `steps` more, then the rest
             found = {out.request_id: len(out.outputs[0].token_ids) for out in self.engine.step()}
-            grown.update(found)
             if names[-1] in found:
                 marks.append(time.perf_counter())
-                timed = sum(found.values())
-        if timed < n * (self.steps - 1):
+        if sum(found.values()) < n * (self.steps - 1):
             raise RuntimeError(f"vLLM did not decode all of {n} sequences in each step. Ask for fewer --sequences.")
         self._finish()
         seconds = (marks[2] - marks[1]) / (self.steps - 1)

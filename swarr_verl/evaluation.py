@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
@@ -124,6 +124,20 @@ def by_source(runs: list[Evaluation]) -> dict[str, list[Evaluation]]:
     """
     said = {samples[0].get("data_source", "") for run in runs for samples in run.problems.values()}
     return {"": runs} if "" in said else {source: [run.part(source) for run in runs] for source in sorted(said)}
+
+
+def merged(runs: Iterable[Evaluation]) -> Evaluation:
+    """One run with the samples of all, which are of the same problems: its mean over samples is that over runs.
+
+    Raises:
+        EvaluationError: a run lacks a problem of the first.
+    """
+    first, *rest = runs
+    for run in rest:
+        if not first.problems.keys() <= run.problems.keys():
+            raise EvaluationError(f"{run.name} lacks problems of {first.name}: merge runs of the same problems.")
+    problems = {key: [one for run in (first, *rest) for one in run.problems[key]] for key in first.problems}
+    return Evaluation(first.name, problems)
 
 
 def _majority(samples: list[dict[str, Any]]) -> float:

@@ -2,6 +2,8 @@
 """`python -m swarr_verl prepare ranked`: SFT rows in the order of what `mismatch` measured of them, or a share of them.
 
 A window cannot serve a response that needs much of what is older; this leaves such responses out, or puts them last.
+An order is for trainers that keep one: verl's SFT shuffles, always by one seed (trainer/sft_trainer.py, 0.9.1), so that
+another order of the file (`--seed`) is what makes another run of it.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
     measured = _measured(options.measured, options.source, len(rows))
     order = ranked(measured, options.rank_by, options.first, options.seed)
     kept = share(order, [row["tokens"] for row in measured], options.share)
+    if options.seed is not None:
+        random.Random(options.seed).shuffle(kept)
     options.out.mkdir(parents=True, exist_ok=True)
     with Output(options.out / "sft.parquet", SFT, None, None) as output:
         output.write([rows[index] for index in kept])
@@ -61,11 +65,11 @@ def _measured(file: Path, source: Path, rows: int) -> list[dict[str, Any]]:
     return found
 
 
-def ranked(measured: list[dict[str, Any]], by: str, first: str, seed: int) -> list[int]:
+def ranked(measured: list[dict[str, Any]], by: str, first: str, seed: int | None) -> list[int]:
     """Rows in order: the lowest or the highest first, ties as they stand; `by` random is a shuffle."""
     order = list(range(len(measured)))
     if by == "random":
-        random.Random(seed).shuffle(order)
+        random.Random(seed or 0).shuffle(order)
         return order
     return sorted(order, key=lambda index: BY[by](measured[index]), reverse=first == "high")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from plot import VAL, series, to_csv
 
-from swarr_verl.evaluation import Evaluation, bootstrap, by_source, difference, interval, paired, summary
+from swarr_verl.evaluation import Evaluation, bootstrap, by_source, difference, interval, merged, paired, summary
 from swarr_verl.files import write_whole
 
 STATES = {  # state, attention that it is evaluated under; in the order of the table
@@ -55,13 +55,6 @@ def read(results: Path, sampled: bool) -> Cells:
     return cells
 
 
-def merged(seeds: dict[str, Evaluation]) -> Evaluation:
-    """One run with the samples of all: its mean over samples is that over seeds."""
-    first = next(iter(seeds.values()))
-    problems = {key: [one for run in seeds.values() for one in run.problems[key]] for key in first.problems}
-    return Evaluation(first.name, problems)
-
-
 def recovered(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None:
     """Share of the gap that RL closes, (SWA-RL - SWA-SFT) / (SA-RL - SWA-SFT), by a paired bootstrap over problems."""
     if not cells.keys() >= {SFT, RL, BEST}:
@@ -81,7 +74,7 @@ def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
     """Of each test set: a row a state, and what RL recovered (greedy, and sampled)."""
     content: dict[str, dict[str, Any]] = {}
     for kind, cells in (("greedy", greedy), ("sampled", sampled)):
-        runs = {cell: merged(seeds) for cell, seeds in cells.items()}
+        runs = {cell: merged(seeds.values()) for cell, seeds in cells.items()}
         for source, parts in by_source(list(runs.values())).items() if runs else ():
             found = dict(zip(runs, parts, strict=True))
             page = content.setdefault(source, {"rows": {}})

@@ -3,7 +3,7 @@
 # `python -m swarr_verl bench` of whole shapes, random weights, the largest batch that fits; then vLLM without this
 # package's plugin under one of the windows. A GPU.
 #   bash examples/rollout/bench.sh
-# A bench whose table is there is skipped. Environment:
+# A bench that is done is skipped; one that is not has its rows so far in results/NAME.part. Environment:
 #   WORK     everything is written here   SHAPES  1.5b 7b        WINDOWS, DEPTHS  tokens
 #   STOCK    shapes without the plugin    STOCK_WINDOW, STOCK_DEPTH               PYTHON
 set -euo pipefail
@@ -23,9 +23,10 @@ engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY",
 # bench NAME SHAPE WINDOWS DEPTHS [VARIABLE=VALUE ...] -> results/NAME
 bench() {
   local out=$WORK/results/$1
-  if [ -s "$out/bench.md" ]; then return; fi
+  if [ -e "$out" ]; then return; fi
   # shellcheck disable=SC2086
-  env "${@:5}" "$py" -m swarr_verl bench "$2" --window $3 --depth $4 --out "$out" --engine "$engine"
+  env "${@:5}" "$py" -m swarr_verl bench "$2" --window $3 --depth $4 --out "$out.part" --engine "$engine"
+  mv "$out.part" "$out"
 }
 
 for shape in $SHAPES; do bench "$shape" "$shape" "$WINDOWS" "$DEPTHS"; done

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""examples/mismatch/run.sh on a CPU: rationales and answers of two states to a tiny model's test problems."""
+"""examples/mismatch on a CPU with a tiny model: what need is of rationales and answers; SFT on a half of low need."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from swarr_verl.prompts import math_prompt
 from swarr_verl.trajectories import digest, prompt_text
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_rationales_beside_answers(tmp_path):
@@ -34,3 +34,17 @@ def test_rationales_beside_answers(tmp_path):
     rows = pq.read_table(tmp_path / "work" / "w8" / "mismatch.parquet").to_pylist()
     assert [row["file"] for row in rows] == ["rationales"] * ROWS + ["eval_sft_SA_in_SA"] * ROWS
     assert (tmp_path / "work" / "w8" / "mismatch.png").exists()
+
+
+def test_a_half_of_low_need(tmp_path):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    parrot(tmp_path / "model")
+    write_data(tmp_path / "data")
+    knobs = {"HALVES": "low", "SEEDS": "1", "WINDOW": "16", "STRIDE": "4"}
+    run = recipe(tmp_path, "halves", "../mismatch/halves.sh", ["trainer.total_training_steps=1"], **knobs)
+    assert run.code == 0, run.output[-3000:]
+    assert "finished; missing: none" in run.output
+    kept = pq.read_table(tmp_path / "work" / "data" / "low_1" / "sft.parquet")
+    assert len(kept) < ROWS
+    (row,) = json.loads((tmp_path / "work" / "results" / "halves.json").read_text())
+    assert (row["half"], row["SA"]["problems"], row["SWA"]["problems"]) == ("low", ROWS, ROWS) and row["gap"]

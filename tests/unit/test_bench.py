@@ -58,6 +58,7 @@ def test_dry(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["/no/such/model", "--window", "64", *DRY], "(?s)MODEL /no/such/model: .*Give a checkpoint"),
+        (["0.5b", "--window", "64", "--steps", "1"], "--steps: give at least 2"),
         (["0.5b", "--window", "64", "--dry"], "give --bandwidth.*--memory"),
         (["7b", "--window", "64", *DRY], "0 sequences fit at window None. Ask for less"),
         (["0.5b", "--window", "64", "--sequences", "100000", *DRY], "--depth 4096: .* sequences fit at window None"),

@@ -69,3 +69,16 @@ def test_without_a_gap_there_is_no_share(cells, tmp_path):
     page = cells.rows_of(cells.read(tmp_path, sampled=False), {})["gsm8k"]
     assert page["recovered, greedy"]["share"] is None and page["recovered, greedy"]["interval"] is None
     assert not any("recovers" in line for line in cells.table(page))
+
+
+def test_halves(tmp_path, monkeypatch):
+    halves = load("mismatch/halves.py")
+    for name, right in {"low_1_SA": 8, "low_2_SA": 6, "low_1_SWA": 5, "low_2_SWA": 5, "random_1_SA": 7}.items():
+        write(tmp_path, name, right, samples=1)
+    monkeypatch.setattr("sys.argv", ["halves.py", str(tmp_path)])
+    halves.main()
+    low, chance = json.loads((tmp_path / "halves.json").read_text())
+    assert (low["half"], low["SA"]["of_each_seed"], low["gap"]["difference"]) == ("low", [0.8, 0.6], pytest.approx(0.2))
+    assert chance["gap"] is None and "SWA" not in chance
+    text = (tmp_path / "halves.md").read_text()
+    assert "| low | 70.0 ±" in text and "(80.0, 60.0) | 50.0 ±" in text and "| random | 70.0 ±" in text

@@ -52,6 +52,9 @@ def test_chance_is_that_of_its_seed(files, capsys):
     one, other = (ranked(files, "--rank-by", "random", "--seed", seed) for seed in "15")
     assert sorted(one) == sorted(other) == [0, 1, 2, 3] and one != other
     assert ranked(files, "--rank-by", "random", "--seed", "1") == one
+    half = ["--share", "0.5", "--first", "high"]
+    assert sorted(ranked(files, *half)) == sorted(ranked(files, *half, "--seed", "1")) == [0, 2, 3]
+    assert len({tuple(ranked(files, *half, "--seed", str(seed))) for seed in range(9)}) > 3
     assert "all: 4 rows, 14 tokens of responses, need 0.3857 nats a token" in capsys.readouterr().out
 
 
