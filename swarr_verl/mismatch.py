@@ -30,7 +30,7 @@ from swarr_verl.samples import SampleFile
 from swarr_verl.sources import DataError
 from swarr_verl.trajectories import Trajectory, by_digest, read
 
-BATCH = 16  # trajectories: what a kill loses, at most
+BATCH = 16  # trajectories that are read together: what a kill loses, at most
 RESAMPLES = 2000  # of the bootstrap, over up to 10^4 trajectories
 BIN = 16  # tokens of a point of the figure
 
@@ -61,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
     with bar:
         for first in range(done.problems, len(wanted), BATCH):
             rows = range(first, min(first + BATCH, len(wanted)))
-            done.append([{"row": row, **_measure(model, tokenizer, *wanted[row], options)} for row in rows])
+            found = _measure(model, tokenizer, [wanted[row] for row in rows], options)
+            done.append([{"row": row, **line} for row, line in zip(rows, found, strict=True)])
             bar.update(len(rows))
     _write(list(done.lines()), names, settings, options.out)
     return 0
@@ -84,16 +85,25 @@ def _all(
 
 
 def _measure(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, one: Trajectory, options: argparse.Namespace
-) -> dict[str, Any]:
-    """Line of one trajectory; nats are rounded to 1e-4, far below what bf16 resolves."""
-    prompt, response = one.tokens(tokenizer)
-    if not response:  # nothing was written: nothing is needed
-        return {"file": name, "correct": one.correct, "tokens": 0, "nll": [], "need": []}
-    tokens = torch.tensor(prompt + response, device=model.device)
-    whole, truncated = context_need(model, tokens, len(prompt), options.window, options.stride)
-    nll, need = ([round(value, 4) for value in found.tolist()] for found in (whole, truncated - whole))
-    return {"file": name, "correct": one.correct, "tokens": len(response), "nll": nll, "need": need}
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: list[tuple[str, Trajectory]],
+    options: argparse.Namespace,
+) -> list[dict[str, Any]]:
+    """A line a trajectory; nats are rounded to 1e-4, far below what bf16 resolves."""
+    parts = [one.tokens(tokenizer) for _, one in batch]
+    texts = [
+        (torch.tensor(prompt + response, device=model.device), len(prompt)) for prompt, response in parts if response
+    ]
+    found = iter(context_need(model, texts, options.window, options.stride) if texts else ())
+    lines = []
+    for (name, one), (_, response) in zip(batch, parts, strict=True):
+        line: dict[str, Any] = {"file": name, "correct": one.correct, "tokens": len(response), "nll": [], "need": []}
+        if response:  # else nothing is needed
+            whole, truncated = next(found)
+            line["nll"], line["need"] = ([round(x, 4) for x in row.tolist()] for row in (whole, truncated - whole))
+        lines.append(line)
+    return lines
 
 
 def _write(lines: list[dict[str, Any]], names: list[str], settings: dict[str, Any], out: Path) -> None:

@@ -7,32 +7,46 @@ it does in a model of sliding layers. The probe model is one of full attention.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+Text = tuple[Tensor, int]  # token ids of prompt and response, [length], and how many of them are the prompt's
 
-def nll(model: PreTrainedModel, rows: Tensor, scored: int) -> Tensor:
-    """Negative log-likelihood of the last tokens of each row, given the row before them; nats.
+
+def nll(model: PreTrainedModel, texts: Sequence[Tensor], scored: Sequence[int]) -> list[Tensor]:
+    """Negative log-likelihood of the last tokens of each text, given the text before them; nats.
 
     Args:
         model: a causal LM; its dtype and device.
-        rows: token ids, [rows, length], none of them padding.
-        scored: tokens of each row, fewer than it has.
+        texts: token ids, [length] each. Read as one batch, the shorter ones padded on the left.
+        scored: tokens of each text, fewer than it has.
 
     Returns:
-        [rows, scored], float32, or float64 of a model of float64.
+        [scored] each, float32, or float64 of a model of float64.
     """
+    kept, lengths = max(scored), [len(text) for text in texts]
+    rows = torch.zeros(len(texts), max(lengths), dtype=torch.long, device=model.device)
+    for row, text in zip(rows, texts, strict=True):
+        row[len(row) - len(text) :] = text
+    places = {}
+    if min(lengths) < max(lengths):
+        padding = max(lengths) - torch.tensor(lengths, device=model.device)[:, None]
+        place = torch.arange(max(lengths) - 1, device=model.device)[None] - padding
+        places = {"attention_mask": (place >= 0).long(), "position_ids": place.clamp(min=0)}
     with torch.inference_mode():
-        logits = model(rows[:, :-1], logits_to_keep=scored, use_cache=False).logits
+        logits = model(rows[:, :-1], **places, logits_to_keep=kept, use_cache=False).logits
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    return cross_entropy(logits.flatten(0, 1), rows[:, -scored:].flatten(), reduction="none").view(-1, scored)
+    found = cross_entropy(logits.flatten(0, 1), rows[:, -kept:].flatten(), reduction="none").view(-1, kept)
+    return [row[kept - count :] for row, count in zip(found, scored, strict=True)]
 
 
 def context_need(
-    model: PreTrainedModel, tokens: Tensor, prompt: int, window: int, stride: int = 1, rows: int = 64
-) -> tuple[Tensor, Tensor]:
+    model: PreTrainedModel, texts: Sequence[Text], window: int, stride: int = 1, rows: int = 64
+) -> list[tuple[Tensor, Tensor]]:
     """Negative log-likelihood of each token of a response with all of its context, and with the last of it.
 
     Tokens are scored `stride` at a time: the last of them sees `window` tokens, the first `window - stride + 1`. That
@@ -40,11 +54,10 @@ def context_need(
 
     Args:
         model: see `nll`.
-        tokens: prompt and response, ids, [length].
-        prompt: tokens of the prompt, at least one.
+        texts: prompts with their responses; read whole as one batch, so as many as memory allows.
         window: tokens of context, at least `stride`.
         stride: tokens scored together.
-        rows: texts of `window` tokens in one forward.
+        rows: texts of `window` tokens in one forward, of any of `texts`.
 
     Returns:
         Whole and truncated, [length - prompt] each; what a token needs is the second less the first.
@@ -52,21 +65,26 @@ def context_need(
     Raises:
         ValueError: a size that does not fit.
     """
-    length = len(tokens)
-    if not 1 <= prompt < length:
-        raise ValueError(f"prompt={prompt}: give at least 1 token, and fewer than the text's {length}")
+    for tokens, prompt in texts:
+        if not 1 <= prompt < len(tokens):
+            raise ValueError(f"prompt={prompt}: give at least 1 token, and fewer than the text's {len(tokens)}")
     if not 1 <= stride <= window:
         raise ValueError(f"stride={stride}: give 1 to window={window}")
-    whole = nll(model, tokens[None], length - prompt)[0]
-    truncated = whole.clone()
-    ends = _ends(prompt, length, window, stride)
-    for first in range(0, len(ends), rows):
-        chunk = ends[first : first + rows]
-        texts = torch.stack([tokens[end - window - 1 : end] for end in chunk])
-        for end, found in zip(chunk, nll(model, texts, stride), strict=True):
+    whole = nll(model, [tokens for tokens, _ in texts], [len(tokens) - prompt for tokens, prompt in texts])
+    truncated = [one.clone() for one in whole]
+    groups = [
+        (index, end)
+        for index, (tokens, prompt) in enumerate(texts)
+        for end in _ends(prompt, len(tokens), window, stride)
+    ]
+    for first in range(0, len(groups), rows):
+        chunk = groups[first : first + rows]
+        seen = [texts[index][0][end - window - 1 : end] for index, end in chunk]
+        for (index, end), found in zip(chunk, nll(model, seen, [stride] * len(seen)), strict=True):
+            prompt = texts[index][1]
             begin = max(end - stride, prompt)
-            truncated[begin - prompt : end - prompt] = found[stride - (end - begin) :]
-    return whole, truncated
+            truncated[index][begin - prompt : end - prompt] = found[stride - (end - begin) :]
+    return list(zip(whole, truncated, strict=True))
 
 
 def _ends(prompt: int, length: int, window: int, stride: int) -> list[int]:

@@ -27,24 +27,27 @@ def alone(model, tokens, at: int, context: int) -> float:
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_every_token_sees_what_it_should(model, data):
-    length = data.draw(st.integers(2, 40))
-    prompt = data.draw(st.integers(1, length - 1))
     window = data.draw(st.integers(1, 45))
     stride = data.draw(st.integers(1, window))
-    tokens = torch.randint(3, 60, (length,), generator=torch.Generator().manual_seed(data.draw(st.integers(0, 9))))
-    whole, truncated = context_need(model, tokens, prompt, window, stride, rows=data.draw(st.integers(1, 5)))
-    assert whole.shape == truncated.shape == (length - prompt,)
-    for index, at in enumerate(range(prompt, length)):
-        assert float(whole[index]) == pytest.approx(alone(model, tokens, at, at), abs=1e-9)
-        behind = (length - 1 - at) % stride  # tokens of its group that come after it
-        end = at + 1 + behind
-        context = window - behind if end - 1 > window else at
-        assert float(truncated[index]) == pytest.approx(alone(model, tokens, at, context), abs=1e-9), at
+    draw = torch.Generator().manual_seed(data.draw(st.integers(0, 9)))
+    lengths = data.draw(st.lists(st.integers(2, 40), min_size=1, max_size=3))
+    texts = [
+        (torch.randint(3, 60, (length,), generator=draw), data.draw(st.integers(1, length - 1))) for length in lengths
+    ]
+    found = context_need(model, texts, window, stride, rows=data.draw(st.integers(1, 5)))
+    for (tokens, prompt), (whole, truncated) in zip(texts, found, strict=True):
+        length = len(tokens)
+        assert whole.shape == truncated.shape == (length - prompt,)
+        for index, at in enumerate(range(prompt, length)):
+            assert float(whole[index]) == pytest.approx(alone(model, tokens, at, at), abs=1e-9)
+            behind = (length - 1 - at) % stride  # tokens of its group that come after it
+            context = window - behind if at + behind > window else at
+            assert float(truncated[index]) == pytest.approx(alone(model, tokens, at, context), abs=1e-9), at
 
 
 def test_a_stride_of_one_is_brute_force(model):
     tokens = torch.randint(3, 60, (30,), generator=torch.Generator().manual_seed(3))
-    whole, truncated = context_need(model, tokens, 4, 8)
+    ((whole, truncated),) = context_need(model, [(tokens, 4)], 8)
     brute = [alone(model, tokens, at, 8) for at in range(4, 30)]
     assert truncated.tolist() == pytest.approx(brute, abs=1e-9)
     assert (truncated - whole)[:5].abs().max() == 0, "no more than 8 tokens before them"
@@ -54,4 +57,4 @@ def test_a_stride_of_one_is_brute_force(model):
 @pytest.mark.parametrize(("prompt", "window", "stride"), [(0, 4, 1), (10, 4, 1), (2, 4, 5), (2, 4, 0)])
 def test_sizes_that_do_not_fit(model, prompt, window, stride):
     with pytest.raises(ValueError, match=r"(prompt|stride)="):
-        context_need(model, torch.arange(10), prompt, window, stride)
+        context_need(model, [(torch.arange(10), 2), (torch.arange(10), prompt)], window, stride)
