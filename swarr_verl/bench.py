@@ -72,20 +72,24 @@ def run(options: argparse.Namespace) -> int:
             raise BenchError("--dry: give --bandwidth, GB a second, and --memory, GiB for weights and KV cache.")
         rows = dry(costs, options.depth, options.sequences, 1e9 * options.bandwidth, 2**30 * options.memory)
         write(rows, options.out)
+        figure(rows, options.out / "bench.png")
     else:
         rows = []
-        for row in measured(configs, costs, options):
-            rows = sorted([*rows, row], key=lambda row: row["depth"])
-            write(rows, options.out)  # each time: what is measured stays, whatever comes
+        try:
+            for row in measured(configs, costs, options):
+                rows = sorted([*rows, row], key=lambda row: row["depth"])
+                write(rows, options.out)  # each time: what is measured stays, whatever comes
+        finally:  # not before: the next row is being measured
+            if rows:
+                figure(rows, options.out / "bench.png")
     print("\n".join(markdown(rows)))
     return 0
 
 
 def write(rows: list[dict[str, Any]], out: Path) -> None:
-    """Write bench.md, bench.json and bench.png."""
+    """Write bench.md and bench.json."""
     write_whole(out / "bench.md", "\n".join(markdown(rows)) + "\n")
     write_whole(out / "bench.json", json.dumps({"command": sys.argv, "rows": rows}, indent=1) + "\n")
-    figure(rows, out / "bench.png")
 
 
 def _configs(model: str, windows: list[int]) -> dict[int | None, PretrainedConfig]:

@@ -63,7 +63,7 @@ class Bench:
         config = AutoConfig.from_pretrained(spec["model"])
         self.window = config_windows(config)[0]
         most = self.asked or MOST
-        arguments = {
+        arguments: dict[str, Any] = {
             "load_format": "dummy",
             "skip_tokenizer_init": True,
             "enable_prefix_caching": False,
@@ -72,9 +72,11 @@ class Bench:
             "max_num_batched_tokens": CHUNK,
             "max_num_seqs": most,
             "stream_interval": self.steps,  # the front end, which reads every output, is not to be what is timed
-            "compilation_config": {"cudagraph_capture_sizes": graph_sizes(most)},
-        }
-        self.engine = window_engine(spec["model"], config, **(arguments | spec["engine"])).llm_engine
+        } | spec["engine"]
+        compilation = arguments.setdefault("compilation_config", {})
+        if isinstance(compilation, dict):  # vLLM takes a level, too
+            compilation.setdefault("cudagraph_capture_sizes", graph_sizes(most))
+        self.engine = window_engine(spec["model"], config, **arguments).llm_engine
         cache = self.engine.vllm_config.cache_config
         self.cache_tokens = cache.num_gpu_blocks * cache.block_size
         self.draw = random.Random(0)

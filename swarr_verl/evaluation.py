@@ -221,6 +221,16 @@ def difference(ours: Evaluation, theirs: Evaluation, resamples: int = RESAMPLES)
     }
 
 
+def points(found: dict[str, Any]) -> str:
+    """What `difference` found, in percentage points, with its interval.
+
+    >>> points({"difference": 0.089, "interval": [0.066, 0.114]})
+    '+8.9 [+6.6, +11.4]'
+    """
+    low, high = found["interval"]
+    return f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def disagreements(run: Evaluation, grade: Callable[[str, str], float]) -> list[dict[str, Any]]:
     """Samples that another grader, given the text and the gold answer, judges otherwise.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from swarr_verl.evaluation import Evaluation, by_source, difference, disagreements, summary, with_error
+from swarr_verl.evaluation import Evaluation, by_source, difference, disagreements, points, summary, with_error
 from swarr_verl.files import write_whole
 
 BINS = 8
@@ -81,11 +81,8 @@ def difference_lines(differences: list[dict[str, Any]]) -> list[str]:
         ["", "Paired differences of mean@k, percentage points, 95 % bootstrap over problems:"] if differences else []
     )
     for row in differences:
-        low, high = (100 * bound for bound in row["interval"])
-        lines.append(
-            f"- {row['ours']} - {row['theirs']}: {100 * row['difference']:+.1f} [{low:+.1f}, {high:+.1f}]; "
-            f"{row['better']} problems better, {row['worse']} worse"
-        )
+        better, worse = row["better"], row["worse"]
+        lines.append(f"- {row['ours']} - {row['theirs']}: {points(row)}; {better} problems better, {worse} worse")
     return lines
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from plot import series, to_csv
 
-from swarr_verl.evaluation import Evaluation, by_source, difference, summary
+from swarr_verl.evaluation import Evaluation, by_source, difference, points, summary
 from swarr_verl.files import write_whole
 
 FULL = "SA"
@@ -72,10 +72,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         mean, error = row["accuracy"]["mean@1"]
-        gap = "-"
-        if row["gap"] is not None:
-            low, high = row["gap"]["interval"]
-            gap = f"{100 * row['gap']['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        gap = "-" if row["gap"] is None else points(row["gap"])
         loss = "-" if row["sft_loss"] is None else f"{row['sft_loss']:.2f}"
         lines.append(
             f"| {SOURCES[row['source']]} | {row['window'] or 'none'} | {100 * mean:.1f} ± {100 * error:.1f} | {gap} "

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from swarr_verl.evaluation import Evaluation, difference, merged, summary
+from swarr_verl.evaluation import Evaluation, difference, merged, points, summary
 from swarr_verl.files import write_whole
 
 NAME = re.compile(r"eval_(low|high|random)_(\d+)_(SW?A)")
@@ -52,9 +52,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             mean, error = row[attention]["accuracy"][f"mean@{row[attention]['k']}"]
             seeds = ", ".join(f"{100 * one:.1f}" for one in row[attention]["of_each_seed"])
             cells.append(f"{100 * mean:.1f} ± {100 * error:.1f} ({seeds})")
-        gap = row["gap"]
-        bounds = ", ".join(f"{100 * bound:+.1f}" for bound in gap["interval"]) if gap else ""
-        cells.append(f"{100 * gap['difference']:+.1f} [{bounds}]" if gap else "-")
+        cells.append("-" if row["gap"] is None else points(row["gap"]))
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

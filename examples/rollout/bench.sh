@@ -17,8 +17,7 @@ STOCK_WINDOW=${STOCK_WINDOW:-4096}
 STOCK_DEPTH=${STOCK_DEPTH:-32768}
 py=${PYTHON:-python3}
 # Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time.
-sizes=$("$py" -c 'from swarr_verl.advice import graph_sizes; print(graph_sizes(1024))')
-engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY", "cudagraph_capture_sizes": '$sizes'}}'
+engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}}'
 
 # bench NAME SHAPE WINDOWS DEPTHS [VARIABLE=VALUE ...] -> results/NAME
 bench() {

@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     config = shape(options.shape)
     if options.window:
-        apply_window(config, WindowSpec(options.window))
+        config = apply_window(config, WindowSpec(options.window))
     config.save_pretrained(options.out / "model")
     profiler = {"profiler": "torch", "torch_profiler_dir": str(options.out.resolve()), "max_iterations": TRACED}
     engine = {
