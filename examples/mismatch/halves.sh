@@ -47,6 +47,7 @@ measure() {
 # half NAME SEED -> data/NAME_SEED/sft.parquet
 half() {
   local ranks=(--first "$1")
+  if [ -s "data/$1_$2/sft.parquet" ]; then return; fi
   if [ "$1" = random ]; then ranks=(--rank-by random); fi
   "$py" -m swarr_verl prepare ranked --from data/sft.parquet --measured need/mismatch.parquet --share 0.5 \
     "${ranks[@]}" --seed "$2" --out "data/$1_$2"
