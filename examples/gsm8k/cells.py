@@ -15,7 +15,17 @@ from typing import Any
 
 from plot import VAL, series, to_csv
 
-from swarr_verl.evaluation import Evaluation, bootstrap, by_source, difference, interval, merged, paired, summary
+from swarr_verl.evaluation import (
+    Evaluation,
+    bootstrap,
+    by_source,
+    difference,
+    interval,
+    merged,
+    paired,
+    points,
+    summary,
+)
 from swarr_verl.files import write_whole
 
 STATES = {  # state, attention that it is evaluated under; in the order of the table
@@ -29,6 +39,17 @@ STATES = {  # state, attention that it is evaluated under; in the order of the t
     ("rl_SWA", "SA"): "SWA, SFT + RL, put under full attention",
 }
 SFT, RL, BEST = ("sft_SWA", "SWA"), ("rl_SWA", "SWA"), ("rl_SA", "SA")
+CONTROL = "sft_SA", "SA"
+STEPS = [  # each way from a state to the next
+    (("base", "SWA"), SFT),
+    (SFT, RL),
+    (CONTROL, BEST),
+    (SFT, CONTROL),
+    (RL, BEST),
+    (RL, ("rl_SWA", "SA")),
+    (BEST, ("rl_SA", "SWA")),
+]
+KINDS = "greedy", "sampled"
 NAME = re.compile(r"eval_(base|(?:sft|rl)_SW?A)(?:_(\d+))?_in_(SW?A)(_x\d+)?")
 CURVES = {
     VAL: "accuracy, greedy (test)",
@@ -70,15 +91,28 @@ def recovered(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None
     }
 
 
+def change_of_gap(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None:
+    """Gap between SA and SWA after RL less that after SFT, by a paired bootstrap over problems."""
+    if not cells.keys() >= {SFT, RL, CONTROL, BEST}:
+        return None
+    after, gained, before = (-paired(cells[SFT], cells[cell]) for cell in (BEST, RL, CONTROL))
+    change = after - gained - before
+    return {"difference": float(change.mean()), "interval": interval(bootstrap(change))}
+
+
 def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
     """Of each test set: a row a state, and what RL recovered (greedy, and sampled)."""
     content: dict[str, dict[str, Any]] = {}
-    for kind, cells in (("greedy", greedy), ("sampled", sampled)):
+    for kind, cells in zip(KINDS, (greedy, sampled), strict=True):
         runs = {cell: merged(seeds.values()) for cell, seeds in cells.items()}
         for source, parts in by_source(list(runs.values())).items() if runs else ():
             found = dict(zip(runs, parts, strict=True))
-            page = content.setdefault(source, {"rows": {}})
+            page = content.setdefault(source, {"rows": {}, "steps": {}})
             page[f"recovered, {kind}"] = recovered(found)
+            page[f"change of the gap, {kind}"] = change_of_gap(found)
+            for start, end in (pair for pair in STEPS if found.keys() >= set(pair)):
+                step = page["steps"].setdefault(f"{STATES[start]} -> {STATES[end]}", {})
+                step[kind] = difference(found[end], found[start])
             for cell in (cell for cell in STATES if cell in found):
                 seeds = [run.part(source) for run in cells[cell].values()]
                 means = [float(run.mean_at_k().mean()) for run in seeds] if len(seeds) > 1 else []
@@ -97,7 +131,7 @@ def percent(row: dict[str, Any] | None) -> str:
 
 
 def table(page: dict[str, Any]) -> list[str]:
-    """Markdown; a state a line, then what RL recovered."""
+    """Markdown; a state a line, a way from one to another a line, then what RL recovered."""
     lines = [
         "| state | seeds | greedy, % | samples at T=0.7, % | cut at the limit, greedy, % | mean response, tokens |",
         "|---|---|---|---|---|---|",
@@ -107,14 +141,20 @@ def table(page: dict[str, Any]) -> list[str]:
         cut, tokens = (f"{100 * greedy['truncated']:.1f}", f"{greedy['mean_tokens']:.0f}") if greedy else ("-", "-")
         cells = [label, row["seeds"], percent(greedy), percent(row.get("sampled")), cut, tokens]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    for kind in ("greedy", "sampled"):
+    lines += ["", "| from -> to | greedy, points | sampled, points |", "|---|---|---|"]
+    for label, step in page["steps"].items():
+        lines.append(
+            "| " + " | ".join([label, *(points(step[kind]) if kind in step else "-" for kind in KINDS)]) + " |"
+        )
+    for kind in KINDS:
         if (found := page.get(f"recovered, {kind}")) and found["share"] is not None and found["interval"]:
-            (low, high), left = found["interval"], found["gap_that_remains"]
-            bounds = ", ".join(f"{100 * bound:+.1f}" for bound in left["interval"])
+            low, high = found["interval"]
             lines.append(
                 f"\n- {kind}: RL recovers {100 * found['share']:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gap; "
-                f"{100 * left['difference']:+.1f} points [{bounds}] remain"
+                f"{points(found['gap_that_remains'])} points remain"
             )
+        if change := page.get(f"change of the gap, {kind}"):
+            lines.append(f"- {kind}: RL changes the gap between SA and SWA by {points(change)} points")
     return lines
 
 
@@ -154,7 +194,7 @@ def figure(logs: list[Path], out: Path) -> None:
             panel.plot(*series(log, key), lw=1, label=f"{attention}, seed {seed}", **look)
         panel.set(title=title, xlabel="RL step")
         panel.grid(alpha=0.3)
-    panels[0][0].legend(fontsize=7)
+    fig.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     fig.savefig(out, dpi=120)
 
 

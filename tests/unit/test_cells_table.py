@@ -54,7 +54,10 @@ def test_cells(cells, tmp_path, monkeypatch):
     assert "| SWA, SFT + RL | 2 | 65.0 ± 15.0 (60.0 to 70.0) | - | 10.0 | 10 |" in text
     assert "| SWA, SFT + RL, put under full attention | 1 | 40.0 ± 16.3 |" in text
     assert "SA, SFT + RL, put under the window" not in text, "not there yet"
-    assert "- greedy: RL recovers 75 % [" in text and "+15.0 points [" in text
+    assert "- greedy: RL recovers 75 % [" in text and "+15.0 [" in text
+    assert "| SWA, SFT -> SWA, SFT + RL | +45.0 [" in text
+    assert "| SA, SFT -> SA, SFT + RL | +0.0 [+0.0, +0.0] | - |" in text
+    assert "- greedy: RL changes the gap between SA and SWA by -45.0 [" in text
     assert "| rl_SWA_1 | 3 | 4 | - | - | - | - |" in text
     found = json.loads((tmp_path / "table.json").read_text())["gsm8k"]
     assert found["recovered, sampled"] is None
