@@ -133,8 +133,11 @@ def _add_bench(commands: Any) -> None:
     command.add_argument("--out", type=Path, required=True, help="folder of bench.md, bench.json and bench.png")
     command.add_argument("--steps", type=_count, default=64, help="timed decode steps (default: %(default)s)")
     command.add_argument("--engine", type=_json_object, default={}, help="more arguments of vllm.LLM, as JSON")
-    command.add_argument("--dry", action="store_true", help="predict without a GPU; needs the next two")
-    command.add_argument("--bandwidth", type=float, metavar="GB/s", help="that decoding reads at")
+    command.add_argument("--dry", action="store_true", help="predict without a GPU; needs the next three")
+    command.add_argument(
+        "--bandwidth", type=float, metavar="GB/s", help="of a large copy, read and written (H100: 2980)"
+    )
+    command.add_argument("--tflops", type=float, metavar="TFLOP/s", help="of a large product (H100, bf16: 780)")
     command.add_argument("--memory", type=float, metavar="GiB", help="for weights and KV cache")
     command.set_defaults(run=_bench)
 

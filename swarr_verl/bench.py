@@ -2,8 +2,8 @@
 """`python -m swarr_verl bench MODEL --window ... --depth ...`: what a window gains while decoding.
 
 `--dry` predicts from the config alone. Without it, each window gets a vLLM engine of its own (bench_engine.py,
-dummy weights), the same depths, and its measured row beside the prediction, which is then the bound that the copy
-bandwidth of the same device sets.
+dummy weights), the same depths, and its measured row beside the prediction, which then takes the speeds of a copy and
+of a matrix product on the same device. The bound is what reading alone would allow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 from transformers import AutoConfig, PretrainedConfig
@@ -33,6 +33,13 @@ SHAPES = {  # of Qwen2.5: hidden, MLP, layers, heads, KV heads
     "1.5b": (1536, 8960, 28, 12, 2),
     "7b": (3584, 18944, 28, 28, 4),
 }
+
+
+class Device(NamedTuple):
+    """What decoding asks of a device: bytes that it copies a second, and operations of a large product a second."""
+
+    bandwidth: float
+    flops: float
 
 
 class BenchError(UserError):
@@ -68,9 +75,12 @@ def run(options: argparse.Namespace) -> int:
         raise BenchError("--steps: give at least 2.")
     options.out.mkdir(parents=True, exist_ok=True)
     if options.dry:
-        if None in (options.bandwidth, options.memory):
-            raise BenchError("--dry: give --bandwidth, GB a second, and --memory, GiB for weights and KV cache.")
-        rows = dry(costs, options.depth, options.sequences, 1e9 * options.bandwidth, 2**30 * options.memory)
+        if None in (options.bandwidth, options.tflops, options.memory):
+            raise BenchError(
+                "--dry: give --bandwidth, GB a second, --tflops, and --memory, GiB for weights and KV cache."
+            )
+        device = Device(1e9 * options.bandwidth, 1e12 * options.tflops)
+        rows = dry(costs, options.depth, options.sequences, device, 2**30 * options.memory)
         write(rows, options.out)
         figure(rows, options.out / "bench.png")
     else:
@@ -104,7 +114,7 @@ def _configs(model: str, windows: list[int]) -> dict[int | None, PretrainedConfi
 
 
 def dry(
-    costs: dict[int | None, Cost], depths: list[int], sequences: int | None, bandwidth: float, memory: float
+    costs: dict[int | None, Cost], depths: list[int], sequences: int | None, device: Device, memory: float
 ) -> list[dict[str, Any]]:
     """Predict a row for each depth and window.
 
@@ -112,7 +122,7 @@ def dry(
         costs: of the model under each window.
         depths: tokens of context.
         sequences: of a step; None: as many as fit, at most 1024.
-        bandwidth: bytes a second that a decode step reads.
+        device: its speeds.
         memory: bytes for weights and KV cache.
     """
     rows = []
@@ -122,33 +132,36 @@ def dry(
             n = sequences or min(fit, MOST)
             if not 0 < n <= fit:
                 raise BenchError(f"--depth {depth}: {fit} sequences fit at window {window}. Ask for less.")
-            rows.append({"window": window, "depth": depth, "sequences": n, **bound(cost, depth, n, bandwidth)})
+            rows.append({"window": window, "depth": depth, "sequences": n, **predicted(cost, depth, n, device)})
     return rows
 
 
-def bound(cost: Cost, depth: int, sequences: int, bandwidth: float) -> dict[str, float]:
-    """What reading the bytes of a decode step at `bandwidth`, bytes a second, allows."""
-    seconds = cost.step(depth, sequences) / bandwidth
+def predicted(cost: Cost, depth: int, sequences: int, device: Device) -> dict[str, float]:
+    """A decode step by arithmetic: the bound that reading its bytes sets, and what it should take."""
+    bound, seconds = cost.step(depth, sequences) / device.bandwidth, cost.seconds(depth, sequences, *device)
     return {
         "kv_bytes_a_sequence": cost.kept(depth),
-        "bound_ms_a_step": 1e3 * seconds,
-        "bound_tokens_a_second": sequences / seconds,
+        "bound_ms_a_step": 1e3 * bound,
+        "bound_tokens_a_second": sequences / bound,
+        "predicted_ms_a_step": 1e3 * seconds,
+        "predicted_tokens_a_second": sequences / seconds,
     }
 
 
 def measured(
     configs: dict[int | None, PretrainedConfig], costs: dict[int | None, Cost], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """Measure each window in an engine of its own, and put the bound of the copy's bandwidth beside it."""
+    """Measure each window in an engine of its own, and put beside it what the device's speeds predict."""
     with tqdm(total=len(configs) * len(options.depth), unit=" cells", disable=None) as bar:
         for window, config in configs.items():
             lines = _engine(config, options)
-            bandwidth = next(lines)["copy_bandwidth"]
+            device = Device(**next(lines))
             for found in lines:
                 cost, depth, n = costs[window], found["mean_context"], found["sequences"]
                 read = cost.step(round(depth), n) / (found["ms_a_step"] / 1e3)
-                found |= bound(cost, round(depth), n, bandwidth)
-                yield found | {"copy_bandwidth": bandwidth, "bandwidth_share": read / bandwidth}
+                found |= predicted(cost, round(depth), n, device)
+                speeds = {"copy_bandwidth": device.bandwidth, "product_flops": device.flops}
+                yield found | speeds | {"bandwidth_share": read / device.bandwidth}
                 bar.update()
 
 
@@ -171,18 +184,21 @@ def _engine(config: PretrainedConfig, options: argparse.Namespace) -> Iterator[d
 
 def markdown(rows: list[dict[str, Any]]) -> list[str]:
     """One line a row; gains are over full attention at the same depth."""
-    kinds = [name for name in ("bound_tokens_a_second", "tokens_a_second") if name in rows[0]]
-    head = ["depth", "window", "sequences", "KV kB a sequence", "bound, ms a step", "bound, tokens/s", "gain"]
-    head += ["ms a step", "tokens/s", "gain", "of the copy's bandwidth", "prefill, tokens/s"] * (len(kinds) - 1)
+    kinds = [kind for kind in ("bound_", "predicted_", "") if f"{kind}tokens_a_second" in rows[0]]
+    head = ["depth", "window", "sequences", "KV kB a sequence"]
+    for kind in kinds:
+        head += [f"{kind.replace('_', ', ')}{what}" for what in ("ms a step", "tokens/s", "gain")]
+    head += ["of the copy's bandwidth", "prefill, tokens/s"] * ("" in kinds)
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         base = next(other for other in rows if other["depth"] == row["depth"] and other["window"] is None)
-        gains = [f"{row[kind] / base[kind]:.2f}" for kind in kinds]
         cells = [f"{row['depth']:,}", row["window"] or "full", row["sequences"]]
-        cells += [f"{row['kv_bytes_a_sequence'] / 1e3:,.0f}", f"{row['bound_ms_a_step']:.2f}"]
-        cells += [f"{row['bound_tokens_a_second']:,.0f}", gains[0]]
-        if len(kinds) > 1:
-            cells += [f"{row['ms_a_step']:.2f}", f"{row['tokens_a_second']:,.0f}", gains[1]]
+        cells += [f"{row['kv_bytes_a_sequence'] / 1e3:,.0f}"]
+        for kind in kinds:
+            speed = row[f"{kind}tokens_a_second"]
+            cells += [f"{row[f'{kind}ms_a_step']:.2f}", f"{speed:,.0f}"]
+            cells += [f"{speed / base[f'{kind}tokens_a_second']:.2f}"]
+        if "" in kinds:
             cells += [f"{row['bandwidth_share']:.0%}", f"{row['prefill_tokens_a_second']:,.0f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines

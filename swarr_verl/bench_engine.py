@@ -2,8 +2,9 @@
 """Decode and prefill speed of one vLLM engine at several depths: `python -m swarr_verl.bench_engine SPEC`.
 
 SPEC is json: `model` (folder of a config.json), `depths`, `sequences` (null: as many as fit), `steps`, `engine` (more
-arguments of vllm.LLM). Prints one json line a depth. A process of its own: its memory goes with it. Prefill is measured
-for itself; what decodes starts with a filled cache (filled_cache.py), so that no time goes into getting it there.
+arguments of vllm.LLM). Prints one json line of the device's speeds, then one a depth. A process of its own: its memory
+goes with it. Prefill is measured for itself; what decodes starts with a filled cache (filled_cache.py), so that no time
+goes into getting it there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import random
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,14 +33,26 @@ def copy_bandwidth() -> float:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     source = torch.zeros(COPY, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
+    return 2 * COPY / _fastest(lambda: target.copy_(source))
+
+
+def product_flops() -> float:
+    """Operations a second of one large matrix product on the device, in bfloat16."""
+    device, size = ("cuda", 8192) if torch.cuda.is_available() else ("cpu", 512)
+    factor = torch.randn(size, size, dtype=torch.bfloat16, device=device)  # of equal numbers it would be faster
+    return 2 * size**3 / _fastest(lambda: factor @ factor)
+
+
+def _fastest(work: Callable[[], Any]) -> float:
+    """Seconds, the best of ten."""
     best = float("inf")
     for _ in range(10):
         _wait()
         start = time.perf_counter()
-        target.copy_(source)
+        work()
         _wait()
         best = min(best, time.perf_counter() - start)
-    return 2 * COPY / best
+    return best
 
 
 def _wait() -> None:
@@ -147,7 +161,7 @@ class Bench:
 def main(text: str) -> None:
     """Measure and print."""
     spec = json.loads(text)
-    print(json.dumps({"copy_bandwidth": copy_bandwidth()}), flush=True)
+    print(json.dumps({"bandwidth": copy_bandwidth(), "flops": product_flops()}), flush=True)
     bench = Bench(spec)
     for depth in spec["depths"]:
         print(json.dumps(bench.row(depth)), flush=True)

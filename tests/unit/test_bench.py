@@ -3,6 +3,7 @@
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,10 +13,10 @@ from scripts import load
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from swarr_verl.__main__ import main
-from swarr_verl.bench import SHAPES, shape
+from swarr_verl.bench import SHAPES, Device, predicted, shape
 from swarr_verl.cost import Cost
 
-DRY = ["--dry", "--bandwidth", "1000", "--memory", "8"]
+DRY = ["--dry", "--bandwidth", "1000", "--tflops", "100", "--memory", "8"]
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3_moe"])
@@ -33,6 +34,11 @@ def test_bytes_of_a_real_model(family, tied):
     assert cost.kept(100) == cost.token * (32 + 112 + 112)
     assert cost.sequences(100, cost.weights + 2.5 * cost.kept(100)) == 2
     assert cost.sequences(100, cost.weights / 2) == 0
+    sparse = sum(value.numel() for name, value in model.named_parameters() if ".experts." in name)
+    assert (sparse > 0) == (family == "qwen3_moe")
+    idle = sparse * (1 - config.num_experts_per_tok / config.num_experts) if sparse else 0
+    assert 2 * (cost.products + idle) == cost.read
+    assert cost.seconds(100, 3, 1e9, 1e12) == pytest.approx(cost.step(100, 3) / 1e9 + 6 * cost.products / 1e12)
 
 
 def test_shapes_are_those_of_qwen():
@@ -48,10 +54,22 @@ def test_dry(tmp_path, capsys):
     full, sliding = rows[2:]
     assert full["kv_bytes_a_sequence"] == 8192 * 24 * 2 * 2 * 64 * 2
     cost = Cost.of(shape("0.5b"), [512] * 24)
+    assert sliding["predicted_ms_a_step"] == pytest.approx(1e3 * cost.seconds(8192, sliding["sequences"], 1e12, 1e14))
     assert sliding["bound_ms_a_step"] == pytest.approx(cost.step(8192, sliding["sequences"]) / 1e9)
     table = (tmp_path / "bench.md").read_text()
     assert capsys.readouterr().out.endswith(table) and "| 8,192 | 512 |" in table
     assert (tmp_path / "bench.png").stat().st_size > 10_000
+
+
+def test_prediction_agrees_with_what_was_measured():
+    file = Path(__file__).parents[2] / "examples" / "rollout" / "results" / "bench_h100" / "7b.json"
+    for row in json.loads(file.read_text())["rows"]:
+        cost = Cost.of(shape("7b"), [row["window"]] * SHAPES["7b"][2])
+        device = Device(row["copy_bandwidth"], 780e12)  # products were not timed then; of other H100s
+        found = predicted(cost, round(row["mean_context"]), row["sequences"], device)
+        assert found["predicted_ms_a_step"] == pytest.approx(row["ms_a_step"], rel=0.17), row
+        if row["window"] in (1024, 2048):
+            assert found["bound_ms_a_step"] < 0.85 * row["ms_a_step"], "reading alone does not tell it"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +77,7 @@ def test_dry(tmp_path, capsys):
     [
         (["/no/such/model", "--window", "64", *DRY], "(?s)MODEL /no/such/model: .*Give a checkpoint"),
         (["0.5b", "--window", "64", "--steps", "1"], "--steps: give at least 2"),
-        (["0.5b", "--window", "64", "--dry"], "give --bandwidth.*--memory"),
+        (["0.5b", "--window", "64", "--dry"], "give --bandwidth.*--tflops.*--memory"),
         (["7b", "--window", "64", *DRY], "0 sequences fit at window None. Ask for less"),
         (["0.5b", "--window", "64", "--sequences", "100000", *DRY], "--depth 4096: .* sequences fit at window None"),
         (["{tmp}/converted", "--window", "64", *DRY], "has a window already"),
@@ -78,7 +96,9 @@ def test_what_cannot_be_predicted(tmp_path, arguments, message):
 
 def test_an_engine_that_fails_is_told(tmp_path, monkeypatch):
     engine = tmp_path / "python"
-    engine.write_text("#!/bin/sh\necho starting\necho '{\"copy_bandwidth\": 1e9}'\necho no memory >&2\nexit 3\n")
+    engine.write_text(
+        '#!/bin/sh\necho starting\necho \'{"bandwidth": 1e9, "flops": 1e12}\'\necho no memory >&2\nexit 3\n'
+    )
     engine.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(engine))
     with pytest.raises(SystemExit, match=r"(?s)engine failed \(exit code 3\).*engine.log:\nno memory"):
@@ -92,7 +112,7 @@ def test_rows_outlive_the_engine_of_a_later_window(tmp_path, monkeypatch):
     engine = tmp_path / "python"
     engine.write_text(
         f"#!/bin/sh\n[ ! -e {tmp_path}/once ] || exit 3\ntouch {tmp_path}/once\n"
-        f"echo '{{\"copy_bandwidth\": 1e9}}'\necho '{json.dumps(row)}'\n"
+        f"echo '{{\"bandwidth\": 1e9, \"flops\": 1e12}}'\necho '{json.dumps(row)}'\n"
     )
     engine.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(engine))
