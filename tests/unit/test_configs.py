@@ -12,7 +12,8 @@ from swarr_verl.search_path import CONFIG_DIR
 
 OPTIONS = {
     "sft": ["sft", "[sft,cpu_sft]", "cpu_sft"],
-    "rl": ["rl", "grpo", "dapo", "[rl,cpu_rl]", "[grpo,cpu_rl]", "[dapo,cpu_rl]", "eval", "[eval,cpu_rl]"],
+    "rl": ["rl", "grpo", "dapo", "[rl,cpu_rl]", "[grpo,cpu_rl]", "[dapo,cpu_rl]", "eval", "[eval,cpu_rl]"]
+    + ["distill", "[distill,cpu_rl]"],
 }
 # Keys that are new to verl's tree, each with its reader.
 READ_BY = {
@@ -21,7 +22,7 @@ READ_BY = {
     "model.swarr": "SwarrModelConfig",
     "model.override_config.": "verl: HFModelConfig.override_config, a free dict",
     "mixed_precision.": "verl: FSDPEngineConfig.mixed_precision, a free dict",
-    "rollout.engine_kwargs.vllm.": "vLLM's own arguments",
+    "engine_kwargs.vllm.": "vLLM's own arguments",
     "reward.reward_kwargs.": "verl: DAPORewardManager",
     "ray_kwargs.ray_init.": "ray.init",
 }
