@@ -41,7 +41,7 @@ def check_command_line(arguments: list[str]) -> None:
         _stop(
             PreflightError(
                 f"{knobs[0]} is set, but no option of the group `swarr` is selected: no model would read it. "
-                "Add +swarr=sft (verl.trainer.sft_trainer) or +swarr=rl, grpo, dapo (verl.trainer.main_ppo)."
+                "Add +swarr=sft (verl.trainer.sft_trainer) or +swarr=rl, grpo, dapo, distill (verl.trainer.main_ppo)."
             )
         )
 
@@ -103,6 +103,10 @@ def _check_rl(config: DictConfig) -> None:
     built = _check_model(config.actor_rollout_ref.model, "actor_rollout_ref.model")
     _check_fused_kernels(built, actor.strategy, "actor_rollout_ref.model")
     _check_ulysses(config.actor_rollout_ref.model, actor, actor.fsdp_config, config.actor_rollout_ref.ref)
+    if config.distillation.enabled:
+        from swarr_verl import distill  # imports verl, which imports this module
+
+        distill.check(config, built)
     if config.algorithm.adv_estimator == "gae":
         _check_model(config.critic.model, "critic.model")
         _check_ulysses(config.critic.model, config.critic, config.critic.fsdp)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of `+swarr=distill` on the driver: verl's on-policy distillation of a full-attention teacher into a window.
+
+verl 0.9.1 builds the config of `distillation` in its GPU processes first (workers/engine_workers.py:596), reads the
+teacher's checkpoint after the student is loaded, and compares the two models nowhere. Line numbers are verl's, 0.9.1.
+"""
+
+from __future__ import annotations
+
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.config import DistillationConfig, HFModelConfig
+
+from swarr_verl.errors import UserError
+from swarr_verl.families import FAMILIES, config_windows
+from swarr_verl.window import describe
+
+LOSS = "distillation.distillation_loss"
+
+
+def check(config: DictConfig, student: HFModelConfig) -> None:
+    """Check a composed config of `verl.trainer.main_ppo` with `distillation.enabled`.
+
+    Args:
+        config: the whole of it.
+        student: `actor_rollout_ref.model`, built.
+
+    Raises:
+        UserError: names the Hydra key and the remedy.
+    """
+    _check_temperature(config.actor_rollout_ref.rollout.temperature)
+    _check_ignored(config)
+    _check_logits(config)
+    teachers = config.distillation.teacher_models
+    names = [name for name in teachers if name != "teacher_model"] or ["teacher_model"]  # as verl chooses
+    keys = [f"distillation.teacher_models.{name}" for name in names]
+    for key, name in zip(keys, names, strict=True):
+        _check_teacher(teachers[name], key)
+    built = _build(config.distillation).teacher_models.values()
+    for key, teacher in zip(keys, built, strict=True):
+        model = _read(teacher.model_path, key)
+        _check_window(model, teacher.inference.prompt_length, key)  # verl makes it the whole sequence's
+        _check_tokens(model.tokenizer.get_vocab(), student.tokenizer.get_vocab(), key)
+
+
+def _check_temperature(temperature: float) -> None:
+    """The student's log-probs are taken at it, the teacher's always at 1 (teacher_loop/teacher_manager.py:43)."""
+    if temperature != 1:
+        raise UserError(
+            f"actor_rollout_ref.rollout.temperature={temperature}: verl compares the student's log-probs at this "
+            "temperature with the teacher's at 1, so that equal models differ. Set it to 1."
+        )
+
+
+def _check_ignored(config: DictConfig) -> None:
+    """Without task rewards verl puts 0 for the policy loss and all its terms (trainer/distillation/losses.py:210)."""
+    actor, algorithm = config.actor_rollout_ref.actor, config.algorithm
+    ignored = {
+        "actor_rollout_ref.actor.use_kl_loss=true": actor.use_kl_loss,
+        f"actor_rollout_ref.actor.entropy_coeff={actor.entropy_coeff}": actor.entropy_coeff != 0,
+        "algorithm.use_kl_in_reward=true": algorithm.use_kl_in_reward,
+        "algorithm.adv_estimator=gae": algorithm.adv_estimator == "gae",
+    }
+    for key, is_set in ignored.items():
+        if is_set and not config.distillation.distillation_loss.use_task_rewards:
+            raise UserError(
+                f"{key} has no effect on a loss without task rewards: verl computes it and drops it. Leave the key at "
+                f"the value of +swarr=distill, or set {LOSS}.use_task_rewards=true."
+            )
+
+
+def _check_logits(config: DictConfig) -> None:
+    """A top-k loss needs the logits of every token; fused kernels make none (engine/fsdp/transformer_impl.py:1374)."""
+    mode = config.distillation.distillation_loss.loss_mode
+    if mode == "forward_kl_topk" and config.actor_rollout_ref.model.use_fused_kernels:
+        raise UserError(
+            f"{LOSS}.loss_mode={mode} finds no logits with actor_rollout_ref.model.use_fused_kernels=true. Set that "
+            "to false, or choose loss_mode=k1."
+        )
+
+
+def _check_teacher(teacher: DictConfig, key: str) -> None:
+    if not teacher.get("model_path"):
+        raise UserError(
+            f"{key}.model_path is not set: give the teacher, e.g. the checkpoint that the student was converted from."
+        )
+    if teacher.inference.name == "swarr_vllm":
+        raise UserError(f"{key}.inference.name=swarr_vllm is for the student, with its window. Set it to vllm.")
+
+
+def _build(distillation: DictConfig) -> DistillationConfig:
+    """Let verl's own checks speak here: pool, lengths, loss."""
+    try:
+        return omega_conf_to_dataclass(distillation)
+    except InstantiationException as error:
+        raise UserError(f"distillation: verl refuses it: {error.__cause__ or error}") from error
+
+
+def _read(path: str, key: str) -> HFModelConfig:
+    """Read the teacher's checkpoint as its server will."""
+    try:
+        return HFModelConfig(path=path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{key}.model_path={path} cannot be read: give a Hugging Face checkpoint with its tokenizer. {error}"
+        ) from error
+
+
+def _check_window(teacher: HFModelConfig, longest: int, key: str) -> None:
+    """A window that no sequence outgrows is none; what vLLM makes of other families' configs is not known here."""
+    if teacher.hf_config.model_type not in FAMILIES:
+        return
+    windows = config_windows(teacher.hf_config)
+    if any(window is not None and window < longest for window in windows):
+        raise UserError(
+            f"{key}.model_path={teacher.path}: the teacher has a window itself, {describe(windows)}. Give the "
+            "checkpoint from before the conversion, or another with full attention."
+        )
+
+
+def _check_tokens(teacher: dict[str, int], student: dict[str, int], key: str) -> None:
+    """The teacher gets the student's token ids: each must mean the same to it. It may know more."""
+    other = [token for token, number in student.items() if teacher.get(token) != number]
+    if other:
+        raise UserError(
+            f"{key}.model_path: {len(other)} of the student's {len(student)} tokens have another id in the teacher's "
+            f"tokenizer, or none, e.g. {other[0]!r}: {student[other[0]]} and {teacher.get(other[0])}. verl hands token "
+            "ids over as they are. Choose a teacher with the student's tokenizer."
+        )

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""+swarr=distill: what would fail on the GPUs, or train on something else without a word, is refused on the driver."""
+
+import json
+import shutil
+
+import pytest
+import tiny
+from trees import changed, tree
+
+from swarr_verl.preflight import check
+
+TEACHER = "distillation.teacher_models.teacher_model"
+LOSS = "distillation.distillation_loss"
+ACTOR = "actor_rollout_ref.actor"
+
+
+@pytest.fixture
+def composed(checkpoint, data):
+    """The tree of a preset, changed; the teacher is the checkpoint that the student is converted from."""
+    paths = (f"actor_rollout_ref.model.path={checkpoint}", f"{TEACHER}.model_path={checkpoint}")
+    rows = (f"data.train_files={data}/rl_train.parquet", f"data.val_files={data}/rl_val.parquet")
+    return lambda preset, *more: changed(
+        tree("rl", f"+swarr=[{preset},cpu_rl]", "swarr.window=8"), *paths, *rows, *more
+    )
+
+
+@pytest.fixture
+def good(composed):
+    return lambda *more: composed("distill", *more)
+
+
+def test_good_config_passes(good):
+    check(good())
+
+
+def test_it_is_reverse_kl_as_a_policy_gradient_without_task_reward():
+    config = tree("rl", "+swarr=distill")
+    loss, teacher = config.distillation.distillation_loss, config.distillation.teacher_models.teacher_model
+    assert (loss.loss_mode, loss.use_policy_gradient, loss.use_task_rewards) == ("k1", True, False)
+    assert config.distillation.enabled and teacher.inference.name == "vllm"
+    assert config.actor_rollout_ref.rollout.name == "swarr_vllm"
+
+
+BAD = [
+    ([f"{TEACHER}.model_path=null"], r"teacher_model\.model_path is not set: give the teacher"),
+    ([f"{TEACHER}.model_path=/nowhere"], r"teacher_model\.model_path=/nowhere cannot be read: give"),
+    ([f"{TEACHER}.inference.name=swarr_vllm"], r"teacher_model\.inference\.name=swarr_vllm.*Set it to vllm"),
+    (["actor_rollout_ref.rollout.temperature=0.7"], r"rollout\.temperature=0\.7.*Set it to 1"),
+    ([f"{ACTOR}.use_kl_loss=true"], r"actor\.use_kl_loss=true has no effect.*use_task_rewards=true"),
+    ([f"{ACTOR}.entropy_coeff=0.01"], r"actor\.entropy_coeff=0\.01 has no effect.*use_task_rewards=true"),
+    (["algorithm.use_kl_in_reward=true"], r"algorithm\.use_kl_in_reward=true has no effect"),
+    (["algorithm.adv_estimator=gae"], r"algorithm\.adv_estimator=gae has no effect"),
+    (
+        [
+            f"{LOSS}.loss_mode=forward_kl_topk",
+            "actor_rollout_ref.model.use_fused_kernels=true",
+            f"{ACTOR}.strategy=fsdp",
+        ],
+        r"loss_mode=forward_kl_topk finds no logits.*use_fused_kernels=true.*loss_mode=k1",
+    ),
+    # verl's own checks, of which the first process with a GPU would hear
+    ([f"{TEACHER}.inference.tensor_model_parallel_size=2"], r"distillation: verl refuses it: .*must divide"),
+    ([f"{LOSS}.use_policy_gradient=false"], r"distillation: verl refuses it: .*k1 loss is incorrect"),
+    ([f"{TEACHER}.inference.max_model_len=100"], r"distillation: verl refuses it: .*max_model_len=100"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD, ids=[bad[0][0] for bad in BAD])
+def test_bad_config(good, overrides, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        check(good(*overrides))
+
+
+def test_with_task_rewards_the_other_terms_count(good):
+    check(good(f"{LOSS}.use_task_rewards=true", f"{ACTOR}.entropy_coeff=0.01"))
+
+
+def test_under_another_preset_verl_would_give_the_teacher_the_students_backend(composed):
+    with pytest.raises(ValueError, match=r"teacher_model\.inference\.name=swarr_vllm"):
+        check(composed("grpo", "distillation.enabled=true"))
+
+
+@pytest.fixture
+def copied(checkpoint, tmp_path):
+    """A copy of the checkpoint, to be changed."""
+    return shutil.copytree(checkpoint, tmp_path / "teacher")
+
+
+def test_a_teacher_with_a_window(good, copied):
+    config = json.loads((copied / "config.json").read_text())
+    config |= dict(
+        use_sliding_window=True, sliding_window=64, max_window_layers=0, layer_types=["sliding_attention"] * 3
+    )
+    (copied / "config.json").write_text(json.dumps(config))
+    longest = ("data.max_prompt_length=32", "data.max_response_length=33")
+    with pytest.raises(
+        ValueError, match=r"teacher_model\.model_path=.*has a window itself, 64 .*before the conversion"
+    ):
+        check(good(f"{TEACHER}.model_path={copied}", *longest))
+    check(good(f"{TEACHER}.model_path={copied}", longest[0], "data.max_response_length=32"))  # no sequence outgrows it
+
+
+def test_a_teacher_with_another_tokenizer(good, copied):
+    tok = tiny.tokenizer()
+    tok.add_tokens(["<think>"])
+    tok.save_pretrained(copied)
+    check(good(f"{TEACHER}.model_path={copied}"))  # it may know more tokens
+    raw = json.loads((copied / "tokenizer.json").read_text())
+    vocab = raw["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    (copied / "tokenizer.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match=r"teacher_model\.model_path: 2 of the student's \d+ tokens.*Choose a teacher"):
+        check(good(f"{TEACHER}.model_path={copied}"))
+
+
+def test_a_student_that_knows_more_than_the_teacher(good, copied):
+    tok = tiny.tokenizer()
+    tok.add_tokens(["<think>"])
+    tok.save_pretrained(copied)
+    with pytest.raises(ValueError, match=r"1 of the student's .*'<think>': \d+ and None"):
+        check(good(f"actor_rollout_ref.model.path={copied}"))
