@@ -68,9 +68,15 @@ class Run:
     metrics: dict[int, dict]
 
 
+def loading(module: str) -> dict[str, str]:
+    """Environment of a run whose verl processes all load a module of this folder."""
+    folders = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {"VERL_USE_EXTERNAL_MODULES": module, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+
 def sabotage(kind: str) -> dict[str, str]:
     """Environment of a run with one of the faults in sabotage.py."""
-    return {"VERL_USE_EXTERNAL_MODULES": "sabotage", "PYTHONPATH": str(Path(__file__).parent), "SABOTAGE": kind}
+    return {**loading("sabotage"), "SABOTAGE": kind}
 
 
 def assert_same(found: dict, wanted: dict, keys: list[str]) -> None:

@@ -3,9 +3,12 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import tiny
+import torch
+from tensordict import TensorDict
 from trees import changed, tree
 
 from swarr_verl.preflight import check
@@ -34,11 +37,55 @@ def test_good_config_passes(good):
     check(good())
 
 
-def test_it_is_reverse_kl_as_a_policy_gradient_without_task_reward():
+def gradient(*overrides: str) -> torch.Tensor:
+    """Of verl's loss by a student's logits, over tokens that come as often as the student says them."""
+    from verl.trainer.distillation.losses import distillation_loss
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.utils.tensordict_utils import assign_non_tensor
+
+    config = changed(tree("rl", "+swarr=distill"), f"{TEACHER}.model_path=any", *overrides)
+    logits = STUDENT.log().requires_grad_()
+    tokens = torch.tensor([0] * 4 + [1] * 2 + [2, 3])
+    said, taught = (torch.cat([table[tokens], torch.zeros(1)]) for table in (logits.log_softmax(-1), TAUGHT.log()))
+    ones = torch.ones(1, 8, dtype=torch.int64)
+    data = TensorDict(
+        prompts=ones[:, :1],
+        responses=tokens[None],
+        attention_mask=torch.ones(1, 9, dtype=torch.int64),
+        response_mask=ones,
+        old_log_probs=said[None, :-1].detach(),
+        teacher_logprobs=taught[:, None],
+    )
+    assign_non_tensor(data, dp_size=1, batch_num_tokens=8, global_batch_size=1)
+    actor = SimpleNamespace(loss_agg_mode="token-mean", loss_scale_factor=None, global_batch_info={})
+    loss, _ = distillation_loss(actor, omega_conf_to_dataclass(config.distillation), {"log_probs": said}, data)
+    loss.backward()
+    return logits.grad
+
+
+STUDENT, TAUGHT = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8]), torch.tensor([0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "divergence"),
+    [
+        ([], "reverse"),
+        ([f"{LOSS}.loss_mode=k2", f"{LOSS}.use_policy_gradient=false"], "reverse"),
+        ([f"{LOSS}.loss_mode=k3", f"{LOSS}.use_policy_gradient=false"], "forward"),
+    ],
+)
+def test_the_gradient_is_that_of_the_divergence_that_the_preset_names(overrides, divergence):
+    logits = STUDENT.log().requires_grad_()
+    student, teacher = logits.log_softmax(-1), TAUGHT.log()
+    p, q = (student, teacher) if divergence == "reverse" else (teacher, student)
+    (p.exp() * (p - q)).sum().backward()
+    assert torch.allclose(gradient(*overrides), logits.grad, atol=1e-6)
+
+
+def test_no_task_reward_and_a_backend_without_the_window():
     config = tree("rl", "+swarr=distill")
-    loss, teacher = config.distillation.distillation_loss, config.distillation.teacher_models.teacher_model
-    assert (loss.loss_mode, loss.use_policy_gradient, loss.use_task_rewards) == ("k1", True, False)
-    assert config.distillation.enabled and teacher.inference.name == "vllm"
+    assert config.distillation.enabled and not config.distillation.distillation_loss.use_task_rewards
+    assert config.distillation.teacher_models.teacher_model.inference.name == "vllm"
     assert config.actor_rollout_ref.rollout.name == "swarr_vllm"
 
 
