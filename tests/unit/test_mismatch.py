@@ -11,7 +11,7 @@ import tiny
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from swarr_verl import mismatch
+from swarr_verl import mismatch, mismatch_report
 from swarr_verl.__main__ import main
 from swarr_verl.families import apply_window
 from swarr_verl.need import context_need
@@ -101,7 +101,7 @@ def test_a_killed_run_goes_on(work, tmp_path, monkeypatch):
 
 def test_need_of_a_token_has_the_weight_of_a_token():
     lines = [{"need": [1.0] * 9, "nll": [0.0] * 9, "tokens": 9}, {"need": [0.0], "nll": [2.0], "tokens": 1}]
-    row = mismatch.summary(lines)
+    row = mismatch_report.summary(lines)
     assert row["need"][0] == pytest.approx(0.9) and row["nll"] == pytest.approx(0.2)
     assert row["need"][1] == 0 and row["need"][2] == pytest.approx(1)
     assert row["total"] == pytest.approx([4.5, 0, 9])
@@ -109,7 +109,7 @@ def test_need_of_a_token_has_the_weight_of_a_token():
 
 def test_by_position():
     lines = [{"need": [1.0] * 20}] + [{"need": [3.0] * 16}] * 9
-    places, means = mismatch.by_position(lines)
+    places, means = mismatch_report.by_position(lines)
     assert places == [0] and means == pytest.approx([np.average([1, 3], weights=[1, 9])])
 
 
