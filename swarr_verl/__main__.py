@@ -152,6 +152,16 @@ def _add_mismatch(commands: Any) -> None:
     command.add_argument("--window", type=_count, required=True, help="tokens of context that it is left with")
     command.add_argument("--stride", type=_count, default=16, help="tokens scored together (default: %(default)s)")
     command.add_argument("--limit", type=_count, metavar="N", help="trajectories of each file (default: all)")
+    command.add_argument(
+        "--served", metavar="PATH", help="--model's sibling of a window: reads all too; its memory and a pass more"
+    )
+    command.add_argument(
+        "--reach",
+        type=_count,
+        metavar="N",
+        help="trajectories of each file of which the attention older than the window is measured too: one at a time, "
+        "all pairs of tokens, in every layer",
+    )
     command.add_argument("--out", type=Path, required=True, help="folder of mismatch.parquet, .json, .md and .png")
     command.set_defaults(run=_mismatch)
 

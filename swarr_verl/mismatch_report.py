@@ -16,10 +16,17 @@ from swarr_verl.files import write_whole
 
 RESAMPLES = 2000  # of the bootstrap, over up to 10^4 trajectories
 BIN = 16  # tokens of a point of the figure
+OF_HEADS = "reach_of_layers_and_heads"
+INTERVALS = {  # of a summary: heading and digits
+    "need": ("need, nats a token", 3),
+    "total": ("need, nats a trajectory", 1),
+    "gap": ("served gap, nats a token", 3),
+    "reach": ("reach, share of attention", 3),
+}
 
 
 def write(lines: list[dict[str, Any]], names: list[str], settings: dict[str, Any], out: Path) -> None:
-    """Write mismatch.parquet, .json, .md and .png into a folder, and print the table.
+    """Write mismatch.parquet, .json, .md and .png into a folder, reach.png if it was measured, and print the table.
 
     Args:
         lines: one a trajectory, as mismatch.jsonl has them.
@@ -41,6 +48,9 @@ def write(lines: list[dict[str, Any]], names: list[str], settings: dict[str, Any
     table = "\n".join(markdown(rows)) + "\n"
     write_whole(out / "mismatch.md", table)
     figure({name: group for name, group in groups.items() if group}, settings["window"], out / "mismatch.png")
+    shares = {name: rows[name][OF_HEADS] for name in names if OF_HEADS in rows.get(name, {})}
+    if shares:
+        reach_figure(shares, settings["window"], out / "reach.png")
     print(table, end="")
 
 
@@ -48,31 +58,51 @@ def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Of some trajectories, each with a response; nats, with 95 % bootstrap intervals over trajectories.
 
     `need` is that of all tokens over their number, `total` a trajectory's mean, `nll` is with all of the context.
+    `gap` is the served model's nll less that, where it was asked for; `reach` the mean over layers and heads, of the
+    trajectories whose attention was measured.
     """
-    totals = np.array([sum(line["need"]) for line in lines])
     tokens = np.array([float(line["tokens"]) for line in lines])
-    drawn, spans = bootstrap(totals, RESAMPLES), bootstrap(tokens, RESAMPLES)  # the same trajectories
-    return {
+    totals = np.array([sum(line["need"]) for line in lines])
+    found = {
         "trajectories": len(lines),
         "tokens": float(tokens.mean()),
         "nll": float(sum(sum(line["nll"]) for line in lines) / tokens.sum()),
-        "need": [float(totals.sum() / tokens.sum()), *interval(drawn / spans)],
-        "total": [float(totals.mean()), *interval(drawn)],
+        "need": per_token(totals, tokens),
+        "total": [float(totals.mean()), *interval(bootstrap(totals, RESAMPLES))],
     }
+    if "served" in lines[0]:
+        found["gap"] = per_token(np.array([sum(line["served"]) - sum(line["nll"]) for line in lines]), tokens)
+    if sampled := [line for line in lines if line.get("reach")]:
+        shares, tokens = np.array([line["reach"] for line in sampled]), np.array([line["tokens"] for line in sampled])
+        found["reach"] = per_token(shares.mean(axis=(1, 2)) * tokens, tokens)
+        found["reach_trajectories"] = len(sampled)
+        found[OF_HEADS] = np.average(shares, axis=0, weights=tokens).tolist()
+    return found
+
+
+def per_token(totals: np.ndarray, tokens: np.ndarray) -> list[float]:
+    """Of some trajectories: their sum over their tokens, and its interval; the same are drawn for both."""
+    drawn, spans = bootstrap(totals, RESAMPLES), bootstrap(tokens, RESAMPLES)
+    return [float(totals.sum() / tokens.sum()), *interval(drawn / spans)]
 
 
 def markdown(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """One line a group."""
-    lines = ["| trajectories | number | tokens | nll, nats a token | need, nats a token | need, nats a trajectory |"]
-    lines += ["|---" * 6 + "|"]
+    """One line a group; what was not asked for has no column."""
+    shown = {key: kind for key, kind in INTERVALS.items() if any(key in row for row in rows.values())}
+    titles = ["trajectories", "number", "tokens", "nll, nats a token", *(title for title, _ in shown.values())]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for name, row in rows.items():
-        need, total = (
-            f"{row[key][0]:.{digits}f} [{row[key][1]:.{digits}f}, {row[key][2]:.{digits}f}]"
-            for key, digits in (("need", 3), ("total", 1))
-        )
-        cells = [name, row["trajectories"], f"{row['tokens']:.0f}", f"{row['nll']:.3f}", need, total]
+        cells = [name, row["trajectories"], f"{row['tokens']:.0f}", f"{row['nll']:.3f}"]
+        cells += [_cell(row.get(key), digits) for key, (_, digits) in shown.items()]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
+
+
+def _cell(found: list[float] | None, digits: int) -> str:
+    if found is None:
+        return "-"
+    mean, low, high = (f"{value:.{digits}f}" for value in found)
+    return f"{mean} [{low}, {high}]"
 
 
 def by_position(lines: list[dict[str, Any]]) -> tuple[list[int], list[float]]:
@@ -87,11 +117,7 @@ def by_position(lines: list[dict[str, Any]]) -> tuple[list[int], list[float]]:
 
 def figure(groups: dict[str, list[dict[str, Any]]], window: int, path: Path) -> None:
     """Need by place in the response, a line a file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = _pyplot()
     fig, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, lines in groups.items():
         axis.plot(*by_position(lines), marker=".", lw=1, label=name)
@@ -100,3 +126,26 @@ def figure(groups: dict[str, list[dict[str, Any]]], window: int, path: Path) -> 
     axis.legend(fontsize=7)
     fig.savefig(path, dpi=150)
     plt.close(fig)
+
+
+def reach_figure(shares: dict[str, list[list[float]]], window: int, path: Path) -> None:
+    """Reach of each layer (from above) and head, a map a file, all of one scale."""
+    plt = _pyplot()
+    fig, axes = plt.subplots(1, len(shares), figsize=(2 + 2 * len(shares), 4), squeeze=False, layout="constrained")
+    most = max(max(heads) for layers in shares.values() for heads in layers)
+    for axis, (name, layers) in zip(axes[0], shares.items(), strict=True):
+        drawn = axis.imshow(layers, vmin=0, vmax=most, aspect="auto")
+        axis.set_title(name, fontsize=7)
+        axis.set(xlabel="head", ylabel="layer")
+    fig.colorbar(drawn, ax=axes, label=f"attention older than {window} tokens, share")
+    fig.savefig(path, dpi=150)
+    plt.close(fig)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt

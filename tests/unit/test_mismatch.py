@@ -3,6 +3,7 @@
 
 import gzip
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,18 +14,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from swarr_verl import mismatch, mismatch_report
 from swarr_verl.__main__ import main
+from swarr_verl.convert import convert
 from swarr_verl.families import apply_window
-from swarr_verl.need import context_need
+from swarr_verl.need import context_need, nll
+from swarr_verl.reach import reach
 from swarr_verl.trajectories import Trajectory, by_digest, digest, prompt_text, read
 from swarr_verl.window import WindowSpec
 
 WINDOW = 12
+KINDS = ["nll", "need"]  # of numbers, always
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mismatch")
     tiny.checkpoint(folder / "model")
+    convert(str(folder / "model"), folder / "served", WindowSpec(WINDOW))
     tiny.data(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     rows = pq.read_table(folder / "rl_val.parquet").to_pylist()
@@ -68,35 +73,76 @@ def test_from_files_to_table(work, tmp_path, capsys):
     assert (tmp_path / "mismatch.png").stat().st_size > 5000
 
 
+def loaded(path):
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+
+
+def test_served_and_reach_beside_it(work, tmp_path, capsys):
+    assert main(command(work, tmp_path, "--served", str(work / "served"), "--reach", "5")) == 0
+    rows = pq.read_table(tmp_path / "mismatch.parquet").to_pylist()
+    assert [index for index, row in enumerate(rows) if row["reach"]] == [0, 4, 8, 12, 16, 20, 21], "22 is empty"
+
+    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    messages = pq.read_table(work / "sft.parquet")["messages"][4].as_py()
+    prompt, response = Trajectory(messages[:-1], messages[-1]["content"], True, None).tokens(tokenizer)
+    text = torch.tensor(prompt + response)
+    (alone,) = nll(loaded(work / "served"), [text], [len(response)])
+    assert rows[4]["served"] == pytest.approx(alone.tolist(), abs=2e-4)
+    assert max(abs(a - b) for a, b in zip(rows[4]["served"], rows[4]["nll"], strict=True)) > 0.01
+    of_heads = reach(loaded(work / "model"), (text, len(prompt)), WINDOW)
+    assert np.allclose(rows[4]["reach"], of_heads, atol=1e-6) and of_heads.min() > 0.01
+
+    found = json.loads((tmp_path / "mismatch.json").read_text())["rows"]
+    gaps = [sum(row["served"]) - sum(row["nll"]) for row in rows[20:22]]
+    assert found["drawn"]["gap"][0] == pytest.approx(sum(gaps) / (rows[20]["tokens"] + rows[21]["tokens"]))
+    assert found["drawn, wrong"]["gap"][0] == pytest.approx(gaps[1] / rows[21]["tokens"])
+    assert found["sft"]["reach_trajectories"] == 5
+    assert np.shape(found["sft"][mismatch_report.OF_HEADS]) == (3, 4)
+    assert "served gap, nats a token | reach, share" in capsys.readouterr().out
+    assert (tmp_path / "reach.png").stat().st_size > 5000
+
+
+def test_what_is_not_asked_for_is_not_there(work, tmp_path, capsys):
+    assert main(command(work, tmp_path)) == 0
+    assert pq.read_table(tmp_path / "mismatch.parquet").column_names == ["row", "file", "correct", "tokens", *KINDS]
+    assert "gap" not in (said := capsys.readouterr().out) and "reach" not in said
+    assert not (tmp_path / "reach.png").exists()
+    for option in (["--served", str(work / "served")], ["--reach", "2"]):
+        with pytest.raises(SystemExit, match=f"drawn with {option[0][2:]} None, not {option[1]}"):
+            main(command(work, tmp_path, *option))
+
+
 def test_a_killed_run_goes_on(work, tmp_path, monkeypatch):
+    more = ["--served", str(work / "served"), "--reach", "3"]
+
     class Killed(Exception):
         pass
 
     measured, real = [], mismatch._measure
 
     def measure(*arguments):
-        measured.extend(name for name, _ in arguments[2])
+        measured.extend(one.file for one in arguments[3])
         if len(measured) > 16:
             raise Killed
         return real(*arguments)
 
     monkeypatch.setattr(mismatch, "_measure", measure)
     with pytest.raises(Killed):
-        main(command(work, tmp_path))
+        main(command(work, tmp_path, *more))
     del measured[:]
     monkeypatch.setattr(mismatch, "BATCH", 7)
     monkeypatch.setattr(
-        mismatch, "_measure", lambda *given: measured.extend(name for name, _ in given[2]) or real(*given)
+        mismatch, "_measure", lambda *given: measured.extend(one.file for one in given[3]) or real(*given)
     )
-    assert main(command(work, tmp_path)) == 0
+    assert main(command(work, tmp_path, *more)) == 0
     assert measured == ["sft"] * 4 + ["drawn"] * 3, "16 were on the disk"
-    assert main(command(work, tmp_path / "again")) == 0
+    assert main(command(work, tmp_path / "again", *more)) == 0
     first, again = (pq.read_table(folder / "mismatch.parquet") for folder in (tmp_path, tmp_path / "again"))
-    assert first.drop_columns(["nll", "need"]).equals(again.drop_columns(["nll", "need"]))
-    for name in ("nll", "need"):  # padded among others
+    assert first.drop_columns([*KINDS, "served"]).equals(again.drop_columns([*KINDS, "served"]))
+    for name in (*KINDS, "served"):  # padded among others
         assert np.allclose(*(np.concatenate(table[name].to_pylist()) for table in (first, again)), atol=2e-4)
     with pytest.raises(SystemExit, match="stride"):
-        main(command(work, tmp_path, "--stride", "2"))
+        main(command(work, tmp_path, *more, "--stride", "2"))
 
 
 def test_need_of_a_token_has_the_weight_of_a_token():
@@ -105,6 +151,27 @@ def test_need_of_a_token_has_the_weight_of_a_token():
     assert row["need"][0] == pytest.approx(0.9) and row["nll"] == pytest.approx(0.2)
     assert row["need"][1] == 0 and row["need"][2] == pytest.approx(1)
     assert row["total"] == pytest.approx([4.5, 0, 9])
+
+
+def test_reach_and_gap_of_a_token_have_the_weight_of_a_token():
+    of_a_token = {"need": [0.0], "nll": [1.0], "served": [3.0], "tokens": 1, "reach": [[0.0, 1.0], [0.0, 1.0]]}
+    of_three = {"need": [0.0] * 3, "nll": [1.0] * 3, "served": [1.0] * 3, "tokens": 3, "reach": [[0.0, 0.0]] * 2}
+    row = mismatch_report.summary([of_a_token, of_three, of_a_token | {"reach": None}])
+    assert row["gap"] == pytest.approx([4 / 5, 0, 2])
+    assert row["reach"] == pytest.approx([1 / 8, 0, 1 / 2]) and row["reach_trajectories"] == 2
+    assert row[mismatch_report.OF_HEADS] == [[0, 1 / 4], [0, 1 / 4]]
+    table = mismatch_report.markdown({"a": row, "b": row | {"reach": None}})
+    assert "0.125 [0.000, 0.500] |" in table[2] and table[3].endswith("| - |")
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_a_sample_is_spread(number):
+    for count in range(1, 12):
+        places = sorted(mismatch.spread(number, count))
+        assert len(places) == min(number, count) and set(places) <= set(range(number))
+        steps = {after - before for before, after in pairwise([*places, number])}
+        assert max(steps) - min(steps) <= 1
+    assert mismatch.spread(number, 0) == set()
 
 
 def test_by_position():
@@ -120,12 +187,23 @@ def test_by_position():
         ({"--problems": None}, "no file of --problems has its prompt"),
         ({"drawn.jsonl.gz": "sft.parquet"}, "Two files are called sft"),
         ({"--model": "windowed"}, "--model .* has a window"),
+        ({"--served": "model"}, "--served .* has no window"),
+        ({"--served": "other words"}, "--served .* has another tokenizer or chat template than --model"),
+        ({"--served": "other chat"}, "--served .* has another tokenizer or chat template than --model"),
         ({"--stride": 13}, "--stride 13: give at most the --window, 12"),
     ],
 )
 def test_what_is_refused(work, tmp_path, change, message):
     apply_window(tiny.config("qwen2"), WindowSpec(9)).save_pretrained(work / "windowed")
-    words = command(work, tmp_path)
+    for name in ("other words", "other chat"):
+        other = tiny.tokenizer()
+        if name == "other words":
+            other.add_tokens("a word")
+        else:
+            other.chat_template = other.chat_template.replace("assistant", "answer")
+        apply_window(tiny.config("qwen2"), WindowSpec(9)).save_pretrained(work / name)
+        other.save_pretrained(work / name)
+    words = command(work, tmp_path, "--served", str(work / "served"))
     for old, new in change.items():
         place = next(i for i, word in enumerate(words) if word.endswith(old))
         if new is None:
