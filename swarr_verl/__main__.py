@@ -153,14 +153,13 @@ def _add_mismatch(commands: Any) -> None:
     command.add_argument("--stride", type=_count, default=16, help="tokens scored together (default: %(default)s)")
     command.add_argument("--limit", type=_count, metavar="N", help="trajectories of each file (default: all)")
     command.add_argument(
-        "--served", metavar="PATH", help="--model's sibling of a window: reads all too; its memory and a pass more"
+        "--served", metavar="PATH", help="read all with --model's sibling of a window too: a pass more, its memory too"
     )
     command.add_argument(
         "--reach",
         type=_count,
         metavar="N",
-        help="trajectories of each file of which the attention older than the window is measured too: one at a time, "
-        "all pairs of tokens, in every layer",
+        help="measure attention older than the window too, of N trajectories of each file: a pass of T x T products",
     )
     command.add_argument("--out", type=Path, required=True, help="folder of mismatch.parquet, .json, .md and .png")
     command.set_defaults(run=_mismatch)

@@ -14,6 +14,7 @@ import swarr_verl.advice
 import swarr_verl.flops
 import swarr_verl.inspection
 import swarr_verl.lengths
+import swarr_verl.mismatch
 import swarr_verl.overlap
 import swarr_verl.prompts
 import swarr_verl.reward
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 WINDOW = ROOT / "examples" / "window"
 
 MODULES = [swarr_verl.window, swarr_verl.flops, swarr_verl.inspection, swarr_verl.verify, swarr_verl.reward]
-MODULES += [swarr_verl.lengths, swarr_verl.overlap, swarr_verl.prompts, swarr_verl.advice]
+MODULES += [swarr_verl.lengths, swarr_verl.overlap, swarr_verl.prompts, swarr_verl.advice, swarr_verl.mismatch]
 
 
 @pytest.mark.parametrize("module", MODULES)
