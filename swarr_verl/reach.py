@@ -86,11 +86,10 @@ def _older(query: Tensor, key: Tensor, scaling: float, meter: _Meter) -> Tensor:
     if query.dtype != torch.float64:
         query, key = query.float(), key.float()
     queries = (query * scaling).unflatten(0, (len(key), -1))  # (kv_heads, heads of each, T, head_dim)
-    keys = key[:, None].mT
-    length, total = query.shape[1], query.new_zeros(len(query))
+    (heads, length, _), total = query.shape, query.new_zeros(len(query))
     for begin in range(meter.first, length, meter.block):
         end = min(begin + meter.block, length)
-        scores = (queries[:, :, begin:end] @ keys[..., :end]).flatten(0, 1)
+        scores = (queries[:, :, begin:end].flatten(1, 2) @ key[:, :end].mT).view(heads, end - begin, end)
         with query.device:  # where masks are made
             causal, near = (visible(end - begin, end, window) for window in (None, meter.window))
         weights = scores.masked_fill_(~causal, -torch.inf).softmax(-1)
