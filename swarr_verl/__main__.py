@@ -145,7 +145,11 @@ def _add_bench(commands: Any) -> None:
 def _add_mismatch(commands: Any) -> None:
     command = commands.add_parser("mismatch", help="how much of what is older than a window trajectories need")
     command.add_argument(
-        "files", metavar="FILE", nargs="+", type=Path, help="SFT parquet, or generations (.jsonl[.gz])"
+        "files",
+        metavar="FILE",
+        nargs="+",
+        type=Path,
+        help="SFT parquet, or generations (.jsonl[.gz]), those that verl dumps too",
     )
     command.add_argument("--problems", nargs="+", type=Path, default=[], metavar="FILE", help="prompts of generations")
     command.add_argument("--model", required=True, metavar="PATH", help="that reads them: of full attention")

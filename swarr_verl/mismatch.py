@@ -25,7 +25,7 @@ from swarr_verl.need import Text, context_need, nll
 from swarr_verl.reach import reach
 from swarr_verl.samples import SampleFile
 from swarr_verl.sources import DataError
-from swarr_verl.trajectories import Trajectory, by_digest, read
+from swarr_verl.trajectories import Trajectory, by_input, read
 
 BATCH = 16  # trajectories that are read together: what a kill loses, at most
 
@@ -98,7 +98,7 @@ def _loaded(path: str) -> PreTrainedModel:
 
 
 def _all(options: argparse.Namespace, names: list[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[Wanted]:
-    prompts = by_digest(options.problems, tokenizer)
+    prompts = by_input(options.problems, tokenizer)
     for name, file in zip(names, options.files, strict=True):
         found = list(islice(read(file, prompts), options.limit))
         if not found:

@@ -24,7 +24,7 @@ class Trajectory:
     Args:
         prompt: what it answers.
         response: its text.
-        ended: it ended by itself, so that the end of the turn is a token of it.
+        ended: it is known to have ended by itself, so that the end of the turn is a token of it.
         correct: as it was graded; None of SFT data.
     """
 
@@ -52,18 +52,27 @@ def digest(text: str) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def by_digest(files: list[Path], tokenizer: PreTrainedTokenizerBase) -> dict[str, Conversation]:
-    """Prompts of files in verl's RL schema, by `digest`; the tokenizer is that of the model that answered them."""
-    prompts = [row["prompt"] for file in files for row in pq.read_table(file, columns=["prompt"]).to_pylist()]
-    return {digest(prompt_text(tokenizer, prompt)): prompt for prompt in prompts}
+def by_input(files: list[Path], tokenizer: PreTrainedTokenizerBase) -> dict[str, Conversation]:
+    """Prompts of files in verl's RL schema, by the `input` of the lines that answer them.
+
+    That is their `digest`, or their text without special tokens, as verl dumps it (0.9.1, trainer/ppo/v1). The
+    tokenizer is that of the model that answered.
+    """
+    found: dict[str, Conversation] = {}
+    for prompt in (row["prompt"] for file in files for row in pq.read_table(file, columns=["prompt"]).to_pylist()):
+        text = prompt_text(tokenizer, prompt)
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        found |= dict.fromkeys((digest(text), tokenizer.decode(tokens, skip_special_tokens=True)), prompt)
+    return found
 
 
 def read(file: Path, prompts: dict[str, Conversation]) -> Iterator[Trajectory]:
     """Trajectories of a file, in its order.
 
     Args:
-        file: SFT parquet (column `messages`), or generations (.jsonl, .jsonl.gz) of examples/gsm8k/evaluate.py.
-        prompts: of generations (`by_digest`).
+        file: SFT parquet (column `messages`), or generations (.jsonl, .jsonl.gz): of examples/gsm8k/evaluate.py, or
+            what verl dumps to `trainer.rollout_data_dir` (which does not say what ended) or `validation_data_dir`.
+        prompts: of generations (`by_input`).
 
     Raises:
         DataError: a parquet of another kind, or a prompt that no problem has.
@@ -82,4 +91,5 @@ def read(file: Path, prompts: dict[str, Conversation]) -> Iterator[Trajectory]:
                 f"{file}:{number}: no file of --problems has its prompt. Give the parquet that was evaluated, and the "
                 "tokenizer of its model."
             )
-        yield Trajectory(prompt, line["output"], ended=not line["truncated"], correct=line["acc"])
+        correct = line["acc"] if "acc" in line else line["score"]
+        yield Trajectory(prompt, line["output"], ended=not line.get("truncated", True), correct=correct)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import runs
 
+ROLLOUTS = "rollouts"
+
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory) -> Path:
@@ -26,5 +28,6 @@ def merged(sft, work) -> Path:
 
 @pytest.fixture(scope="session")
 def rl(work, checkpoint, data) -> runs.Run:
-    """An unbroken RL run from the unconverted SA checkpoint."""
-    return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *runs.REPEATABLE, runs.GUARD))
+    """An unbroken RL run from the unconverted SA checkpoint; verl dumps what was said to ROLLOUTS."""
+    dump = f"trainer.rollout_data_dir={work / ROLLOUTS}"
+    return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *runs.REPEATABLE, runs.GUARD, dump))

@@ -60,6 +60,19 @@ def test_rl_sees_one_window_on_both_sides(rl):
     assert rl.metrics[1]["actor/grad_norm"] > 0
 
 
+def test_need_in_the_course_of_rl(rl, work, checkpoint, data):
+    """From the rollouts that verl dumped: a row a step."""
+    steps = [str(work / "rollouts" / f"{step}.jsonl") for step in (1, 4)]
+    problems = ["--problems", str(data / "rl_train.parquet"), "--model", str(checkpoint), "--window", "16"]
+    run = runs.run(work, "need", ["-m", "swarr_verl", "mismatch", *steps, *problems, "--out", str(work / "need")])
+    assert run.code == 0, run.output[-3000:]
+    rows = json.loads((work / "need" / "mismatch.json").read_text())["rows"]
+    for step in ("1", "4"):
+        assert rows[step]["trajectories"] == 4 and rows[step]["nll"] > 1
+        low, high = rows[step]["need"][1:]
+        assert low < high and abs(high) > 1e-3
+
+
 def test_ppo_with_a_critic_on_a_llama_hybrid(work, data):
     """A family that is built as its twin, a layer that stays full, a value model: all from the SA checkpoint."""
     llama = tiny.checkpoint(work / "llama", "llama")

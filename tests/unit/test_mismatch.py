@@ -18,7 +18,7 @@ from swarr_verl.convert import convert
 from swarr_verl.families import apply_window
 from swarr_verl.need import context_need, nll
 from swarr_verl.reach import reach
-from swarr_verl.trajectories import Trajectory, by_digest, digest, prompt_text, read
+from swarr_verl.trajectories import Trajectory, by_input, digest, prompt_text, read
 from swarr_verl.window import WindowSpec
 
 WINDOW = 12
@@ -221,13 +221,27 @@ def test_lines_behind_the_limit_need_no_problem(work, tmp_path):
     lines = gzip.decompress((work / "drawn.jsonl.gz").read_bytes()) + b'{"input": "of another set"}\n'
     (tmp_path / "both.jsonl.gz").write_bytes(gzip.compress(lines))
     tokenizer = AutoTokenizer.from_pretrained(work / "model")
-    found = read(tmp_path / "both.jsonl.gz", by_digest([work / "rl_val.parquet"], tokenizer))
+    found = read(tmp_path / "both.jsonl.gz", by_input([work / "rl_val.parquet"], tokenizer))
     assert [next(found).correct for _ in range(3)] == [1.0, 0.0, 0.0]
     command_ = ["mismatch", str(tmp_path / "both.jsonl.gz"), *command(work, tmp_path)[3:]]
     assert main([*command_, "--limit", "3"]) == 0
     assert len(pq.read_table(tmp_path / "mismatch.parquet")) == 3
     with pytest.raises(SystemExit, match=r"both.jsonl.gz:4: no file of --problems"):
         main([*command_, "--limit", "4", "--out", str(tmp_path / "more")])
+
+
+def test_rollouts_that_verl_dumps_in_training(work, tmp_path):
+    """The prompt as text without special tokens, a score, and not a word on what was cut."""
+    tokenizer = AutoTokenizer.from_pretrained(work / "model")
+    prompt = pq.read_table(work / "rl_val.parquet")["prompt"][1].as_py()
+    asked = tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=False)["input_ids"]
+    shown = tokenizer.decode(asked, skip_special_tokens=True)
+    assert shown != prompt_text(tokenizer, prompt)
+    line = {"input": shown, "output": "It is 7.", "gts": "7", "score": 1.0, "step": 20, "uid": "a_0_0"}
+    (tmp_path / "20.jsonl").write_text(json.dumps(line) + "\n")
+    (found,) = read(tmp_path / "20.jsonl", by_input([work / "rl_val.parquet"], tokenizer))
+    assert found == Trajectory(prompt, "It is 7.", ended=False, correct=1.0)
+    assert found.tokens(tokenizer)[0] == asked
 
 
 def test_an_empty_file_is_named(work, tmp_path):
