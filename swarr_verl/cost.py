@@ -28,10 +28,6 @@ def kv_bytes_per_token(hf_config: PretrainedConfig) -> int:
     return 2 * heads * head_dim * _itemsize(hf_config)
 
 
-def _experts(hf_config: PretrainedConfig) -> int:
-    return getattr(hf_config, "num_experts", None) or hf_config.num_local_experts
-
-
 def kept_tokens(length: int, window: int | None) -> int:
     """Tokens whose keys and values one layer keeps for a sequence while it decodes, in whole blocks.
 
@@ -78,7 +74,7 @@ class Cost:
         experts = sum(size for name, size in sizes.items() if ".experts." in name)
         looked_up = 0 if hf_config.tie_word_embeddings else model.get_input_embeddings().weight.numel()
         read = sum(sizes.values()) - looked_up
-        idle = experts - experts * hf_config.num_experts_per_tok // _experts(hf_config) if experts else 0
+        idle = experts - experts * hf_config.num_experts_per_tok // hf_config.num_experts if experts else 0
         token = kv_bytes_per_token(hf_config)
         return cls((read + looked_up) * itemsize, read * itemsize, read - idle, token, tuple(windows))
 
