@@ -21,7 +21,7 @@ FULL = "[probe] verl's vLLM: [[[0, [null, null]], [1, [null, null]], [2, [null, 
 
 def distill(work, checkpoint, data, name: str, *overrides: str) -> runs.Run:
     teacher = f"distillation.teacher_models.teacher_model.model_path={checkpoint}"
-    arguments = runs.rl(checkpoint, data, work / name, teacher, runs.GUARD, *overrides, preset="[distill,cpu_rl]")
+    arguments = runs.rl(checkpoint, data, work / name, teacher, runs.GUARD, *overrides, preset="[distill,cpu_distill]")
     run = runs.run(work, name, arguments, **runs.loading("probe"))
     assert run.code == 0, run.output[-3000:]
     return run

@@ -13,7 +13,7 @@ from swarr_verl.search_path import CONFIG_DIR
 OPTIONS = {
     "sft": ["sft", "[sft,cpu_sft]", "cpu_sft"],
     "rl": ["rl", "grpo", "dapo", "[rl,cpu_rl]", "[grpo,cpu_rl]", "[dapo,cpu_rl]", "eval", "[eval,cpu_rl]"]
-    + ["distill", "[distill,cpu_rl]"],
+    + ["distill", "[distill,cpu_distill]"],
 }
 # Keys that are new to verl's tree, each with its reader.
 READ_BY = {

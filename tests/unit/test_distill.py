@@ -20,17 +20,15 @@ ACTOR = "actor_rollout_ref.actor"
 
 @pytest.fixture
 def composed(checkpoint, data):
-    """The tree of a preset, changed; the teacher is the checkpoint that the student is converted from."""
+    """The tree of some presets, changed; the teacher is the checkpoint that the student is converted from."""
     paths = (f"actor_rollout_ref.model.path={checkpoint}", f"{TEACHER}.model_path={checkpoint}")
     rows = (f"data.train_files={data}/rl_train.parquet", f"data.val_files={data}/rl_val.parquet")
-    return lambda preset, *more: changed(
-        tree("rl", f"+swarr=[{preset},cpu_rl]", "swarr.window=8"), *paths, *rows, *more
-    )
+    return lambda presets, *more: changed(tree("rl", f"+swarr={presets}", "swarr.window=8"), *paths, *rows, *more)
 
 
 @pytest.fixture
 def good(composed):
-    return lambda *more: composed("distill", *more)
+    return lambda *more: composed("[distill,cpu_distill]", *more)
 
 
 def test_good_config_passes(good):
@@ -125,7 +123,7 @@ def test_with_task_rewards_the_other_terms_count(good):
 
 def test_under_another_preset_verl_would_give_the_teacher_the_students_backend(composed):
     with pytest.raises(ValueError, match=r"teacher_model\.inference\.name=swarr_vllm"):
-        check(composed("grpo", "distillation.enabled=true"))
+        check(composed("[grpo,cpu_rl]", "distillation.enabled=true"))
 
 
 @pytest.fixture
