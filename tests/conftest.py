@@ -9,6 +9,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import tiny
+from hypothesis import settings
+
+settings.register_profile("loaded", deadline=None)  # a busy machine is no failure
+settings.load_profile("loaded")
 
 
 @pytest.fixture(scope="session")
