@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import DistillationConfig, HFModelConfig
 
-from swarr_verl.errors import UserError
 from swarr_verl.families import FAMILIES, config_windows
+from swarr_verl.preflight import PreflightError
 from swarr_verl.window import describe
 
 LOSS = "distillation.distillation_loss"
@@ -27,7 +27,7 @@ def check(config: DictConfig, student: HFModelConfig) -> None:
         student: `actor_rollout_ref.model`, built.
 
     Raises:
-        UserError: names the Hydra key and the remedy.
+        PreflightError: names the Hydra key and the remedy.
     """
     _check_temperature(config.actor_rollout_ref.rollout.temperature)
     _check_ignored(config)
@@ -50,7 +50,7 @@ def _check_temperature(temperature: float) -> None:
     Measured on a CPU between equal models (nats a token, mean of the absolute): 1e-6 at 1, 0.95 at 0.5.
     """
     if temperature != 1:
-        raise UserError(
+        raise PreflightError(
             f"actor_rollout_ref.rollout.temperature={temperature}: verl compares the student's log-probs at this "
             "temperature with the teacher's at 1, so that equal models differ. Set it to 1."
         )
@@ -67,7 +67,7 @@ def _check_ignored(config: DictConfig) -> None:
     }
     for key, is_set in ignored.items():
         if is_set and not config.distillation.distillation_loss.use_task_rewards:
-            raise UserError(
+            raise PreflightError(
                 f"{key} has no effect on a loss without task rewards: verl computes it and drops it. Leave the key at "
                 f"the value of +swarr=distill, or set {LOSS}.use_task_rewards=true."
             )
@@ -77,7 +77,7 @@ def _check_logits(config: DictConfig) -> None:
     """A top-k loss needs the logits of every token; fused kernels make none (engine/fsdp/transformer_impl.py:1374)."""
     mode = config.distillation.distillation_loss.loss_mode
     if mode == "forward_kl_topk" and config.actor_rollout_ref.model.use_fused_kernels:
-        raise UserError(
+        raise PreflightError(
             f"{LOSS}.loss_mode={mode} finds no logits with actor_rollout_ref.model.use_fused_kernels=true. Set that "
             "to false, or choose loss_mode=k1."
         )
@@ -85,11 +85,11 @@ def _check_logits(config: DictConfig) -> None:
 
 def _check_teacher(teacher: DictConfig, key: str) -> None:
     if not teacher.get("model_path"):
-        raise UserError(
+        raise PreflightError(
             f"{key}.model_path is not set: give the teacher, e.g. the checkpoint that the student was converted from."
         )
     if teacher.inference.name == "swarr_vllm":
-        raise UserError(f"{key}.inference.name=swarr_vllm is for the student, with its window. Set it to vllm.")
+        raise PreflightError(f"{key}.inference.name=swarr_vllm is for the student, with its window. Set it to vllm.")
 
 
 def _build(distillation: DictConfig) -> DistillationConfig:
@@ -97,7 +97,7 @@ def _build(distillation: DictConfig) -> DistillationConfig:
     try:
         return omega_conf_to_dataclass(distillation)
     except InstantiationException as error:
-        raise UserError(f"distillation: verl refuses it: {error.__cause__ or error}") from error
+        raise PreflightError(f"distillation: verl refuses it: {error.__cause__ or error}") from error
 
 
 def _read(path: str, key: str) -> HFModelConfig:
@@ -105,7 +105,7 @@ def _read(path: str, key: str) -> HFModelConfig:
     try:
         return HFModelConfig(path=path)
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise PreflightError(
             f"{key}.model_path={path} cannot be read: give a Hugging Face checkpoint with its tokenizer. {error}"
         ) from error
 
@@ -116,7 +116,7 @@ def _check_window(teacher: HFModelConfig, longest: int, key: str) -> None:
         return
     windows = config_windows(teacher.hf_config)
     if any(window is not None and window < longest for window in windows):
-        raise UserError(
+        raise PreflightError(
             f"{key}.model_path={teacher.path}: the teacher has a window itself, {describe(windows)}. Give the "
             "checkpoint from before the conversion, or another with full attention."
         )
@@ -126,7 +126,7 @@ def _check_tokens(teacher: dict[str, int], student: dict[str, int], key: str) ->
     """The teacher gets the student's token ids: each must mean the same to it. It may know more."""
     other = [token for token, number in student.items() if teacher.get(token) != number]
     if other:
-        raise UserError(
+        raise PreflightError(
             f"{key}.model_path: {len(other)} of the student's {len(student)} tokens have another id in the teacher's "
             f"tokenizer, or none, e.g. {other[0]!r}: {student[other[0]]} and {teacher.get(other[0])}. verl hands token "
             "ids over as they are. Choose a teacher with the student's tokenizer."

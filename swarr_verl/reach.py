@@ -55,15 +55,15 @@ def reach(model: PreTrainedModel, text: Text, window: int, block: int = BLOCK) -
     """
     tokens, prompt = text
     meter = _Meter(window, prompt - 1, block)
-    with _attending(model, METERED), torch.inference_mode():
+    with _metering(model), torch.inference_mode():
         model(tokens[None, :-1], logits_to_keep=1, use_cache=False, swarr_meter=meter)
     return torch.stack(meter.shares)
 
 
 @contextmanager
-def _attending(model: PreTrainedModel, name: str) -> Iterator[None]:
+def _metering(model: PreTrainedModel) -> Iterator[None]:
     before = model.config._attn_implementation
-    model.set_attn_implementation(name)
+    model.set_attn_implementation(METERED)
     try:
         yield
     finally:

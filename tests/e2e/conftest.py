@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import runs
 
-ROLLOUTS = "rollouts"
-
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory) -> Path:
@@ -28,6 +26,6 @@ def merged(sft, work) -> Path:
 
 @pytest.fixture(scope="session")
 def rl(work, checkpoint, data) -> runs.Run:
-    """An unbroken RL run from the unconverted SA checkpoint; verl dumps what was said to ROLLOUTS."""
-    dump = f"trainer.rollout_data_dir={work / ROLLOUTS}"
+    """An unbroken RL run from the unconverted SA checkpoint; verl dumps what was said to rollouts/."""
+    dump = f"trainer.rollout_data_dir={work / 'rollouts'}"
     return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *runs.REPEATABLE, runs.GUARD, dump))
