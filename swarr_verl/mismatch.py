@@ -25,7 +25,7 @@ from swarr_verl.need import Text, context_need, nll
 from swarr_verl.reach import reach
 from swarr_verl.samples import SampleFile
 from swarr_verl.sources import DataError
-from swarr_verl.trajectories import Trajectory, by_input, read
+from swarr_verl.trajectories import Trajectory, by_input, digest, prompt_text, read
 
 BATCH = 16  # trajectories that are read together: what a kill loses, at most
 
@@ -131,8 +131,14 @@ def _measure(
     losses = iter(_losses(model, served, written, options) if written else ())
     nothing: dict[str, list[float]] = {name: [] for name in ("nll", "need", *(["served"] if served else []))}
     lines = []
-    for one, (_, response), text in zip(batch, parts, texts, strict=True):
-        line: dict[str, Any] = {"file": one.file, "correct": one.trajectory.correct, "tokens": len(response)}
+    for one, (prompt, response), text in zip(batch, parts, texts, strict=True):
+        line: dict[str, Any] = {
+            "file": one.file,
+            "problem": digest(prompt_text(tokenizer, one.trajectory.prompt)),
+            "correct": one.trajectory.correct,
+            "prompt": len(prompt),
+            "tokens": len(response),
+        }
         line |= next(losses) if response else nothing  # what has no token needs nothing
         if options.reach:
             line["reach"] = reach(model, text, options.window).tolist() if response and one.sampled else None

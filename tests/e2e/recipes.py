@@ -31,10 +31,17 @@ def recipe(folder: Path, name: str, script: str, overrides: list[str], **knobs: 
     paths = {key.upper(): str(folder / key) for key in ("model", "data", "work")}
     small = {"LIMIT": str(ROWS), "RESPONSE": "32", "BATCH": "4", "EPOCHS": "1", "TIMEOUT": "15m", "JOBS": "2"}
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "PYTHON": sys.executable}
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(
-            ["bash", str(FOLDER / script), *overrides],
-            **{"stdout": log, "stderr": log, "cwd": folder, "start_new_session": True},
-            env={**env, **paths, **small, **knobs},
-        )
-    return runs.finish(process, folder, name)
+
+    def attempt() -> runs.Run:
+        with (folder / f"{name}.log").open("w") as log:
+            process = subprocess.Popen(
+                ["bash", str(FOLDER / script), *overrides],
+                **{"stdout": log, "stderr": log, "cwd": folder, "start_new_session": True},
+                env={**env, **paths, **small, **knobs},
+            )
+        return runs.finish(process, folder, name)
+
+    found = attempt()
+    stages = (folder / "work" / "logs").glob("*.log")
+    slow = any(runs.RAY_TOO_SLOW in log.read_text(errors="replace") for log in stages)
+    return attempt() if found.code and slow else found

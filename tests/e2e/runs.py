@@ -55,6 +55,7 @@ LORA = [
     "actor_rollout_ref.rollout.load_format=safetensors",
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra]",
 ]
+RAY_TOO_SLOW = "The current node timed out during startup"  # ray 2.60's own 30 s (_private/node.py): nothing ran yet
 GUARD = "swarr.max_probs_diff_mean=1e-4"  # fp32 on a CPU
 LIMIT = 900  # seconds a run may take; 100 to 250 on two idle cores, and two run side by side
 
@@ -127,8 +128,13 @@ def finish(process: subprocess.Popen, folder: Path, name: str, until: Callable[[
 
 
 def run(folder: Path, name: str, module: list[str], until=None, **env: str) -> Run:
-    """Start and finish."""
-    return finish(start(folder, name, module, env), folder, name, until)
+    """Start and finish; once more, where Ray itself did not come up on a busy machine."""
+
+    def attempt() -> Run:
+        return finish(start(folder, name, module, env), folder, name, until)
+
+    found = attempt()
+    return attempt() if found.code and RAY_TOO_SLOW in found.output else found
 
 
 def merge(folder: Path, name: str, shards: Path) -> Path:
