@@ -12,9 +12,8 @@ from omegaconf import DictConfig
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import DistillationConfig, HFModelConfig
 
-from swarr_verl.families import FAMILIES, config_windows
+from swarr_verl.companion import check_companion
 from swarr_verl.preflight import PreflightError
-from swarr_verl.window import describe
 
 LOSS = "distillation.distillation_loss"
 
@@ -39,9 +38,8 @@ def check(config: DictConfig, student: HFModelConfig) -> None:
         _check_teacher(teachers[name], key)
     built = _build(config.distillation).teacher_models.values()
     for key, teacher in zip(keys, built, strict=True):
-        model = _read(teacher.model_path, key)
-        _check_window(model, teacher.inference.prompt_length, key)  # verl makes it the whole sequence's
-        _check_tokens(model.tokenizer.get_vocab(), student.tokenizer.get_vocab(), key)
+        longest = teacher.inference.prompt_length  # verl makes it the whole sequence's
+        check_companion(teacher.model_path, f"{key}.model_path", longest, student)
 
 
 def _check_temperature(temperature: float) -> None:
@@ -98,36 +96,3 @@ def _build(distillation: DictConfig) -> DistillationConfig:
         return omega_conf_to_dataclass(distillation)
     except InstantiationException as error:
         raise PreflightError(f"distillation: verl refuses it: {error.__cause__ or error}") from error
-
-
-def _read(path: str, key: str) -> HFModelConfig:
-    """Read the teacher's checkpoint as its server will."""
-    try:
-        return HFModelConfig(path=path)
-    except (OSError, ValueError) as error:
-        raise PreflightError(
-            f"{key}.model_path={path} cannot be read: give a Hugging Face checkpoint with its tokenizer. {error}"
-        ) from error
-
-
-def _check_window(teacher: HFModelConfig, longest: int, key: str) -> None:
-    """A window that no sequence outgrows is none; what vLLM makes of other families' configs is not known here."""
-    if teacher.hf_config.model_type not in FAMILIES:
-        return
-    windows = config_windows(teacher.hf_config)
-    if any(window is not None and window < longest for window in windows):
-        raise PreflightError(
-            f"{key}.model_path={teacher.path}: the teacher has a window itself, {describe(windows)}. Give the "
-            "checkpoint from before the conversion, or another with full attention."
-        )
-
-
-def _check_tokens(teacher: dict[str, int], student: dict[str, int], key: str) -> None:
-    """The teacher gets the student's token ids: each must mean the same to it. It may know more."""
-    other = [token for token, number in student.items() if teacher.get(token) != number]
-    if other:
-        raise PreflightError(
-            f"{key}.model_path: {len(other)} of the student's {len(student)} tokens have another id in the teacher's "
-            f"tokenizer, or none, e.g. {other[0]!r}: {student[other[0]]} and {teacher.get(other[0])}. verl hands token "
-            "ids over as they are. Choose a teacher with the student's tokenizer."
-        )

@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from swarr_verl.families import config_windows
 from swarr_verl.mismatch_report import write
-from swarr_verl.need import Text, context_need, nll
+from swarr_verl.need import Text, context_need, load, nll
 from swarr_verl.reach import reach
 from swarr_verl.samples import SampleFile
 from swarr_verl.sources import DataError
@@ -59,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
     wanted = list(_all(options, names, tokenizer))
     if options.served:
         _check_tokens(options, tokenizer, wanted[0].trajectory)
-    model, served = _loaded(options.model), _loaded(options.served) if options.served else None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, served = load(options.model, device), load(options.served, device) if options.served else None
     bar = tqdm(total=len(wanted), initial=done.problems, unit=" trajectories", disable=None)
     with bar:
         for first in range(done.problems, len(wanted), BATCH):
@@ -92,29 +93,24 @@ def _check_tokens(options: argparse.Namespace, tokenizer: PreTrainedTokenizerBas
         )
 
 
-def _loaded(path: str) -> PreTrainedModel:
-    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
-
-
 def _all(options: argparse.Namespace, names: list[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[Wanted]:
     prompts = by_input(options.problems, tokenizer)
     for name, file in zip(names, options.files, strict=True):
         found = list(islice(read(file, prompts), options.limit))
         if not found:
             raise DataError(f"{file} holds no trajectory.")
-        sampled = spread(len(found), options.reach or 0)
+        sampled = set(spread(len(found), options.reach or 0))
         yield from (Wanted(name, one, place in sampled) for place, one in enumerate(found))
 
 
-def spread(number: int, count: int) -> set[int]:
+def spread(number: int, count: int) -> list[int]:
     """`count` places among `number`, evenly, as a file may be sorted; all of them if there are no more.
 
-    >>> sorted(spread(10, 3))
+    >>> spread(10, 3)
     [0, 3, 6]
     """
     count = min(number, count)
-    return {index * number // count for index in range(count)}
+    return [index * number // count for index in range(count)]
 
 
 def _measure(

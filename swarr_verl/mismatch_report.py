@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from swarr_verl.equal_length import compare
 from swarr_verl.evaluation import bootstrap, interval
 from swarr_verl.files import write_whole
 
@@ -37,21 +38,34 @@ def write(lines: list[dict[str, Any]], names: list[str], settings: dict[str, Any
     part = out / "mismatch.parquet.part"
     pq.write_table(pa.Table.from_pylist(lines), part)
     part.rename(out / "mismatch.parquet")
+    groups = grouped(lines, names)
+    rows = {name: summary(group) for name, group in groups.items()}
+    pairs = [(name, names[0]) for name in names[1:]] + [(f"{name}, wrong", f"{name}, right") for name in names]
+    compared = [
+        {"group": one, "against": other, **difference}
+        for one, other in pairs
+        if one in groups and other in groups and (difference := compare(groups[one], groups[other]))
+    ]
+    found = {"settings": settings, "rows": rows, "at_equal_length": compared}
+    write_whole(out / "mismatch.json", json.dumps(found, indent=1) + "\n")
+    table = "\n".join([*markdown(rows), *(["", *at_equal_length(compared)] if compared else [])]) + "\n"
+    write_whole(out / "mismatch.md", table)
+    figure({name: groups[name] for name in names if name in groups}, settings["window"], out / "mismatch.png")
+    shares = {name: rows[name][OF_HEADS] for name in names if OF_HEADS in rows.get(name, {})}
+    if shares:
+        reach_figure(shares, settings["window"], out / "reach.png")
+    print(table, end="")
+
+
+def grouped(lines: list[dict[str, Any]], names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Lines with a response by their file, and where it is graded the right and the wrong apart; no group is empty."""
     groups = {name: [line for line in lines if line["file"] == name and line["tokens"]] for name in names}
     graded = {
         f"{name}, {word}": [line for line in group if line["correct"] is not None and (line["correct"] > 0) == right]
         for name, group in groups.items()
         for word, right in (("right", True), ("wrong", False))
     }
-    rows = {name: summary(group) for name, group in (groups | graded).items() if group}
-    write_whole(out / "mismatch.json", json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
-    table = "\n".join(markdown(rows)) + "\n"
-    write_whole(out / "mismatch.md", table)
-    figure({name: group for name, group in groups.items() if group}, settings["window"], out / "mismatch.png")
-    shares = {name: rows[name][OF_HEADS] for name in names if OF_HEADS in rows.get(name, {})}
-    if shares:
-        reach_figure(shares, settings["window"], out / "reach.png")
-    print(table, end="")
+    return {name: group for name, group in (groups | graded).items() if group}
 
 
 def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -95,6 +109,20 @@ def markdown(rows: dict[str, dict[str, Any]]) -> list[str]:
         cells = [name, row["trajectories"], f"{row['tokens']:.0f}", f"{row['nll']:.3f}"]
         cells += [_cell(row.get(key), digits) for key, (_, digits) in shown.items()]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def at_equal_length(compared: list[dict[str, Any]]) -> list[str]:
+    """One line a pair (equal_length.py)."""
+    lines = [
+        "At equal length (tokens with as much context before them), need in nats a token:",
+        "",
+        "| responses | against | tokens | need | theirs | difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in compared:
+        cells = [row["group"], row["against"], row["tokens"], f"{row['need']:.3f}", f"{row['others']:.3f}"]
+        lines.append("| " + " | ".join(map(str, [*cells, _cell(row["difference"], 3)])) + " |")
     return lines
 
 

@@ -12,9 +12,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 Text = tuple[Tensor, int]  # token ids of prompt and response, [length], and how many of them are the prompt's
+
+
+def load(path: str, device: str) -> PreTrainedModel:
+    """A probe model: of bfloat16 on a GPU, of float32 on a CPU."""
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
 
 
 def nll(model: PreTrainedModel, texts: Sequence[Tensor], scored: Sequence[int]) -> list[Tensor]:

@@ -107,6 +107,10 @@ def _check_rl(config: DictConfig) -> None:
         from swarr_verl import distill  # imports verl, which imports this module
 
         distill.check(config, built)
+    if config.swarr.need.model is not None:
+        from swarr_verl import probe
+
+        probe.check(config, built)
     if config.algorithm.adv_estimator == "gae":
         _check_model(config.critic.model, "critic.model")
         _check_ulysses(config.critic.model, config.critic, config.critic.fsdp)
@@ -163,6 +167,14 @@ def _check_lora_checkpoint(model: DictConfig, contents: ListConfig, key: str) ->
         )
 
 
+def other_trainers(config: DictConfig) -> dict[str, bool]:
+    """Settings by which verl runs a trainer that is not the plugin's, and whether they are so."""
+    return {
+        "trainer.v1.trainer_mode": OmegaConf.to_container(config.trainer.v1)["trainer_mode"] != "${swarr_trainer:}",
+        "trainer.use_v1=false": not config.trainer.use_v1,
+    }
+
+
 def _check_guard(config: DictConfig) -> None:
     excess = config.swarr.max_excess_nll
     if excess is not None and (not isinstance(excess, (int, float)) or isinstance(excess, bool)):
@@ -175,8 +187,7 @@ def _check_guard(config: DictConfig) -> None:
     blind = {
         "actor_rollout_ref.rollout.calculate_log_probs=false": not config.actor_rollout_ref.rollout.calculate_log_probs,
         "algorithm.rollout_correction.bypass_mode=true": config.algorithm.rollout_correction.get("bypass_mode", False),
-        "trainer.v1.trainer_mode": OmegaConf.to_container(config.trainer.v1)["trainer_mode"] != "${swarr_trainer:}",
-        "trainer.use_v1=false": not config.trainer.use_v1,
+        **other_trainers(config),
     }
     for key, is_blind in blind.items():
         if is_blind:

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync, register_trainer
 from verl.workers.utils.padding import response_from_nested
 
+from swarr_verl.mismatch import spread
+from swarr_verl.need import Text
+from swarr_verl.probe import Probe
 from swarr_verl.reward import reward_metrics
 from swarr_verl.verify import SCORED_TOKENS, MismatchGuard, check_surprise
 
@@ -33,6 +37,20 @@ def _tensors(batch: KVBatchMeta) -> KVBatchMeta:
     return batch
 
 
+def _sampled(batch: KVBatchMeta) -> list[str]:
+    """Keys of what was sampled, without verl's padding."""
+    return [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+
+
+def _texts(batch: KVBatchMeta, count: int) -> list[Text]:
+    """Prompt and response of at most `count` samples, spread over the batch."""
+    sampled = _sampled(batch)
+    keys = [sampled[place] for place in spread(len(sampled), count)]
+    data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["prompts", "responses"])
+    pairs = zip(data["prompts"].unbind(), data["responses"].unbind(), strict=True)
+    return [(torch.cat(pair), len(pair[0])) for pair in pairs if len(pair[1])]
+
+
 @register_trainer("swarr_sync")
 class SwarrTrainerSync(PPOTrainerSync):
     """Stops at `swarr.max_probs_diff_mean` as soon as verl has measured it: before the step's weights are updated."""
@@ -43,11 +61,14 @@ class SwarrTrainerSync(PPOTrainerSync):
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
         self._guard = MismatchGuard(config.swarr.max_probs_diff_mean)
+        self._probe = Probe(config.swarr.need) if config.swarr.need.model else None
         self.replay_buffer.poll_interval = _POLL
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_old_log_prob(_tensors(batch), metrics)
         self._guard.check(metrics)
+        if self._probe and self._probe.is_due(self.global_steps):
+            self._probe.start(self.global_steps, _texts(batch, self._probe.responses))
         return batch
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
@@ -65,8 +86,9 @@ class SwarrTrainerSync(PPOTrainerSync):
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, *args: Any, **kwargs: Any) -> None:
         """Log `swarr_verl.reward.reward_metrics` of what was trained on; verl logs them in validation only."""
         super()._compute_metrics(batch, metrics, *args, **kwargs)
-        sampled = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        data = tq.kv_batch_get(keys=sampled, partition_id=batch.partition_id, select_fields=["extra_fields"])
+        if self._probe:
+            metrics.update(self._probe.finish())
+        data = tq.kv_batch_get(keys=_sampled(batch), partition_id=batch.partition_id, select_fields=["extra_fields"])
         fields = [getattr(value, "data", value) for value in data["extra_fields"]]
         metrics.update(reward_metrics([field.get("reward_extra_info", {}) for field in fields]))
 
@@ -100,14 +122,14 @@ class SwarrTrainerSync(PPOTrainerSync):
         count = min(max(_SCORED, world), len(batch.keys)) // world * world
         if count == 0:
             return []
-        spread = [index * len(batch.keys) // count for index in range(count)]
+        places = spread(len(batch.keys), count)
         val = self.config.actor_rollout_ref.rollout.val_kwargs
         sampled = val.do_sample and val.temperature > 0  # greedy: of the logits as they are
         temperature = val.temperature if sampled else 1.0
         part = KVBatchMeta(
             partition_id=batch.partition_id,
-            keys=[batch.keys[index] for index in spread],
-            tags=[batch.tags[index] for index in spread],
+            keys=[batch.keys[place] for place in places],
+            tags=[batch.tags[place] for place in places],
             extra_info={"temperature": temperature, "calculate_entropy": True, "compute_loss": False},
         )
         self.checkpoint_manager.sleep_replicas()  # their memory, as verl does for a reward model

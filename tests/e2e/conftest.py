@@ -26,6 +26,7 @@ def merged(sft, work) -> Path:
 
 @pytest.fixture(scope="session")
 def rl(work, checkpoint, data) -> runs.Run:
-    """An unbroken RL run from the unconverted SA checkpoint; verl dumps what was said to rollouts/."""
+    """An unbroken RL run from the unconverted SA checkpoint, whose rollouts are dumped, and read as it goes."""
     dump = f"trainer.rollout_data_dir={work / 'rollouts'}"
-    return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *runs.REPEATABLE, runs.GUARD, dump))
+    need = [f"swarr.need.model={checkpoint}", "swarr.need.every=3", "swarr.need.threads=1"]
+    return runs.run(work, "rl", runs.rl(checkpoint, data, work / "rl", *runs.REPEATABLE, runs.GUARD, dump, *need))

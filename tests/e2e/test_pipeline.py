@@ -60,6 +60,15 @@ def test_rl_sees_one_window_on_both_sides(rl):
     assert rl.metrics[1]["actor/grad_norm"] > 0
 
 
+def test_need_in_the_tracker(rl):
+    """Its own weights chose the tokens, under the window: to the probe the last 16 tokens tell more than all do."""
+    assert [step for step, metrics in rl.metrics.items() if "need/mean" in metrics] == [1, 4]
+    for step in (1, 4):
+        found = rl.metrics[step]
+        assert found["need/mean"] < -0.5 and found["need/seconds"] > 0 and found["timing_s/need"] >= 0
+        assert f"[swarr] step {step}: need {found['need/mean']:+.3f} nats a token of 4 responses" in rl.output
+
+
 def test_need_in_the_course_of_rl(rl, work, checkpoint, data):
     """From the rollouts that verl dumped: a row a step."""
     steps = [str(work / "rollouts" / f"{step}.jsonl") for step in (1, 4)]

@@ -155,7 +155,9 @@ def test_a_teacher_with_another_tokenizer(good, copied):
     vocab = raw["model"]["vocab"]
     vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
     (copied / "tokenizer.json").write_text(json.dumps(raw))
-    with pytest.raises(ValueError, match=r"teacher_model\.model_path: 2 of the student's \d+ tokens.*Choose a teacher"):
+    with pytest.raises(
+        ValueError, match=r"teacher_model\.model_path: 2 of the student's \d+ tokens.*Choose a checkpoint"
+    ):
         check(good(f"{TEACHER}.model_path={copied}"))
 
 

@@ -63,8 +63,16 @@ def test_from_files_to_table(work, tmp_path, capsys):
     ((whole, cut),) = context_need(model, [(torch.tensor(prompt + response), len(prompt))], WINDOW, 4)
     assert rows[5]["need"] == pytest.approx((cut - whole).tolist(), abs=2e-4)
 
-    found = json.loads((tmp_path / "mismatch.json").read_text())["rows"]
+    written = json.loads((tmp_path / "mismatch.json").read_text())
+    found, compared = written["rows"], written["at_equal_length"]
     assert found.keys() == {"sft", "drawn", "drawn, right", "drawn, wrong"}
+    assert [(row["group"], row["against"]) for row in compared] == [
+        ("drawn", "sft"),
+        ("drawn, wrong", "drawn, right"),
+    ]
+    with gzip.open(work / "drawn.jsonl.gz") as drawn:
+        assert rows[20]["problem"] == json.loads(drawn.readline())["input"]
+    assert rows[5]["prompt"] == len(prompt)
     right = rows[20]
     assert found["drawn, right"]["need"][0] == pytest.approx(sum(right["need"]) / right["tokens"])
     assert found["drawn"]["trajectories"] == 2, "nothing was written in the third"
@@ -104,7 +112,10 @@ def test_served_and_reach_beside_it(work, tmp_path, capsys):
 
 def test_what_is_not_asked_for_is_not_there(work, tmp_path, capsys):
     assert main(command(work, tmp_path)) == 0
-    assert pq.read_table(tmp_path / "mismatch.parquet").column_names == ["row", "file", "correct", "tokens", *KINDS]
+    assert pq.read_table(tmp_path / "mismatch.parquet").column_names == [
+        *("row", "file", "problem", "correct", "prompt", "tokens"),
+        *KINDS,
+    ]
     assert "gap" not in (said := capsys.readouterr().out) and "reach" not in said
     assert not (tmp_path / "reach.png").exists()
     for option in (["--served", str(work / "served")], ["--reach", "2"]):
@@ -167,11 +178,11 @@ def test_reach_and_gap_of_a_token_have_the_weight_of_a_token():
 @pytest.mark.parametrize("number", range(1, 9))
 def test_a_sample_is_spread(number):
     for count in range(1, 12):
-        places = sorted(mismatch.spread(number, count))
-        assert len(places) == min(number, count) and set(places) <= set(range(number))
+        places = mismatch.spread(number, count)
+        assert places == sorted(set(places)) and len(places) == min(number, count) and set(places) <= set(range(number))
         steps = {after - before for before, after in pairwise([*places, number])}
         assert max(steps) - min(steps) <= 1
-    assert mismatch.spread(number, 0) == set()
+    assert mismatch.spread(number, 0) == []
 
 
 def test_by_position():

@@ -64,6 +64,6 @@ def test_workers_get_tensors_only(step, monkeypatch):
     seen = []
     monkeypatch.setattr(module.PPOTrainerSync, step, lambda self, batch, metrics: seen.append(batch.fields) or batch)
     trainer = object.__new__(SwarrTrainerSync)
-    trainer._guard = module.MismatchGuard(None)
+    trainer._guard, trainer._probe = module.MismatchGuard(None), None
     getattr(trainer, step)(KVBatchMeta(["a", "b"], [{}, {}], "train"), {})
     assert sorted(seen[0]) == ["input_ids", "rm_scores"]

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Need at equal length: against a sum by hand, and where only the lengths differ."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarr_verl.equal_length import BIN, compare
+
+
+def line(problem: str, prompt: int, need: list[float]) -> dict:
+    return {"problem": problem, "prompt": prompt, "need": need}
+
+
+def ramp(prompt: int, tokens: int) -> list[float]:
+    """What a token needs by the context before it alone."""
+    return [float((prompt + place) // BIN) for place in range(tokens)]
+
+
+def test_by_hand():
+    ours = [line("a", BIN, [1.0] * BIN + [5.0] * 4), line("b", BIN, [3.0] * BIN)]
+    theirs = [line("a", BIN, [2.0] * BIN + [1.0] * BIN)]
+    found = compare(ours, theirs)
+    assert found["tokens"] == BIN + 4, "of the first bin 16 of 32 and 16, of the second 4 of 4 and 16"
+    assert found["need"] == pytest.approx((BIN * 2 + 4 * 5) / (BIN + 4))
+    assert found["others"] == pytest.approx((BIN * 2 + 4 * 1) / (BIN + 4))
+    assert found["difference"][0] == pytest.approx(found["need"] - found["others"])
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(1, 90), st.integers(1, 90)), min_size=2, max_size=12),
+    st.floats(-1, 1),
+)
+def test_of_tokens_that_need_by_their_place_the_difference_is_what_one_group_needs_more(problems, more):
+    ours = [
+        line(str(i), prompt, [x + more for x in ramp(prompt, long)]) for i, (prompt, long, _) in enumerate(problems)
+    ]
+    theirs = [line(str(i), prompt, ramp(prompt, short)) for i, (prompt, _, short) in enumerate(problems)]
+    found = compare(ours, theirs, resamples=50)
+    assert found["difference"] == pytest.approx([more] * 3, abs=1e-9)
+
+
+def test_the_mean_of_all_tokens_would_tell_long_from_short():
+    short, long = ([line(str(i), 20, ramp(20, tokens)) for i in range(4)] for tokens in (20, 200))
+    means = [np.mean([x for one in lines for x in one["need"]]) for lines in (long, short)]
+    assert means[0] - means[1] > 4
+    assert compare(long, short)["difference"] == pytest.approx([0, 0, 0])
+
+
+def test_the_same_problems_are_paired():
+    """Problems differ by far more than the groups do."""
+    levels = np.random.default_rng(1).normal(0, 10, size=40)
+    ours, theirs = ([line(str(i), 20, [x + more] * 30) for i, x in enumerate(levels)] for more in (0.1, 0))
+    assert compare(ours, theirs)["difference"] == pytest.approx([0.1] * 3)
+    others = [one | {"problem": one["problem"] + "'"} for one in theirs]
+    _, low, high = compare(ours, others)["difference"]
+    assert high - low > 4
+
+
+def test_no_bin_in_common():
+    assert compare([line("a", 10, [1.0])], [line("a", 500, [1.0])]) is None
