@@ -27,7 +27,7 @@ from swarr_verl.samples import SampleFile
 from swarr_verl.sources import DataError
 from swarr_verl.trajectories import Trajectory, by_input, digest, prompt_text, read
 
-BATCH = 16  # trajectories that are read together: what a kill loses, at most
+BATCH = 16  # trajectories between two writes: what a kill loses, at most
 
 
 class Wanted(NamedTuple):

@@ -7,7 +7,7 @@ it does in a model of sliding layers. The probe model is one of full attention.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 Text = tuple[Tensor, int]  # token ids of prompt and response, [length], and how many of them are the prompt's
+BATCH = 4096  # tokens of a forward, padding included: their logits are 2.5 GB of float32 for a vocabulary of 152k
 
 
 def load(path: str, device: str) -> PreTrainedModel:
@@ -23,17 +24,39 @@ def load(path: str, device: str) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval()
 
 
-def nll(model: PreTrainedModel, texts: Sequence[Tensor], scored: Sequence[int]) -> list[Tensor]:
+def nll(model: PreTrainedModel, texts: Sequence[Tensor], scored: Sequence[int], batch: int = BATCH) -> list[Tensor]:
     """Negative log-likelihood of the last tokens of each text, given the text before them; nats.
 
     Args:
         model: a causal LM; its dtype and device.
-        texts: token ids, [length] each. Read as one batch, the shorter ones padded on the left.
+        texts: token ids, [length] each.
         scored: tokens of each text, fewer than it has.
+        batch: tokens that are read together, padding included; a longer text is read alone.
 
     Returns:
         [scored] each, float32, or float64 of a model of float64.
     """
+    found: list[Tensor] = []
+    for few in _batches([len(text) for text in texts], batch):
+        found += _nll(model, texts[few], scored[few])
+    return found
+
+
+def _batches(lengths: list[int], batch: int) -> Iterator[slice]:
+    """Neighbours that are read together.
+
+    >>> list(_batches([3, 1, 4, 9], 8))
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
+    """
+    first = 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or (end + 1 - first) * max(lengths[first : end + 1]) > batch:
+            yield slice(first, end)
+            first = end
+
+
+def _nll(model: PreTrainedModel, texts: Sequence[Tensor], scored: Sequence[int]) -> list[Tensor]:
+    """Of one batch, the shorter texts padded on the left."""
     kept, lengths = max(scored), [len(text) for text in texts]
     rows = torch.zeros(len(texts), max(lengths), dtype=torch.long, device=model.device)
     for row, text in zip(rows, texts, strict=True):
@@ -51,7 +74,7 @@ def nll(model: PreTrainedModel, texts: Sequence[Tensor], scored: Sequence[int]) 
 
 
 def context_need(
-    model: PreTrainedModel, texts: Sequence[Text], window: int, stride: int = 1, rows: int = 64
+    model: PreTrainedModel, texts: Sequence[Text], window: int, stride: int = 1, batch: int = BATCH
 ) -> list[tuple[Tensor, Tensor]]:
     """Negative log-likelihood of each token of a response with all of its context, and with the last of it.
 
@@ -59,11 +82,10 @@ def context_need(
     costs `window / stride` passes over the response. A token with no more context than that sees all of it.
 
     Args:
-        model: see `nll`.
-        texts: prompts with their responses; read whole as one batch, so as many as memory allows.
+        model, batch: see `nll`.
+        texts: prompts with their responses.
         window: tokens of context, at least `stride`.
         stride: tokens scored together.
-        rows: texts of `window` tokens in one forward, of any of `texts`.
 
     Returns:
         Whole and truncated, [length - prompt] each; what a token needs is the second less the first.
@@ -76,20 +98,18 @@ def context_need(
             raise ValueError(f"prompt={prompt}: give at least 1 token, and fewer than the text's {len(tokens)}")
     if not 1 <= stride <= window:
         raise ValueError(f"stride={stride}: give 1 to window={window}")
-    whole = nll(model, [tokens for tokens, _ in texts], [len(tokens) - prompt for tokens, prompt in texts])
+    whole = nll(model, [tokens for tokens, _ in texts], [len(tokens) - prompt for tokens, prompt in texts], batch)
     truncated = [one.clone() for one in whole]
     groups = [
         (index, end)
         for index, (tokens, prompt) in enumerate(texts)
         for end in _ends(prompt, len(tokens), window, stride)
     ]
-    for first in range(0, len(groups), rows):
-        chunk = groups[first : first + rows]
-        seen = [texts[index][0][end - window - 1 : end] for index, end in chunk]
-        for (index, end), found in zip(chunk, nll(model, seen, [stride] * len(seen)), strict=True):
-            prompt = texts[index][1]
-            begin = max(end - stride, prompt)
-            truncated[index][begin - prompt : end - prompt] = found[stride - (end - begin) :]
+    seen = [texts[index][0][end - window - 1 : end] for index, end in groups]
+    for (index, end), found in zip(groups, nll(model, seen, [stride] * len(seen), batch), strict=True):
+        prompt = texts[index][1]
+        begin = max(end - stride, prompt)
+        truncated[index][begin - prompt : end - prompt] = found[stride - (end - begin) :]
     return list(zip(whole, truncated, strict=True))
 
 

@@ -46,11 +46,10 @@ class Reader:
         self._model, self._window = load(path, device), window
 
     def read(self, texts: list[Text]) -> Reading:
-        """Mean over the tokens of all responses (need.py); one text at a time, as a step's longest fill the memory."""
+        """Mean over the tokens of all responses (need.py)."""
         began, stride = time.monotonic(), max(1, self._window // _GROUPS)
-        losses = []
-        for tokens, prompt in texts:
-            losses += context_need(self._model, [(tokens.to(self._model.device), prompt)], self._window, stride)
+        here = [(tokens.to(self._model.device), prompt) for tokens, prompt in texts]
+        losses = context_need(self._model, here, self._window, stride)
         whole, truncated = (torch.cat(side) for side in zip(*losses, strict=True))
         return Reading((truncated - whole).mean().item(), whole.mean().item(), time.monotonic() - began)
 

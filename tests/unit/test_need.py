@@ -44,7 +44,7 @@ def test_every_token_sees_what_it_should(model, data):
     texts = [
         (torch.randint(3, 60, (length,), generator=draw), data.draw(st.integers(1, length - 1))) for length in lengths
     ]
-    found = context_need(model, texts, window, stride, rows=data.draw(st.integers(1, 5)))
+    found = context_need(model, texts, window, stride, batch=data.draw(st.sampled_from([1, 50, 100, 4096])))
     for (tokens, prompt), (whole, truncated) in zip(texts, found, strict=True):
         length = len(tokens)
         assert whole.shape == truncated.shape == (length - prompt,)
