@@ -5,7 +5,8 @@
 # cut_up NAME: .lease/NAME -> .lease/NAME00/NAME00, .lease/NAME01/NAME01, ..., each as large as a call of CALL MiB allows
 cut_up() {
   local checkout
-  checkout=$(git ls-files -z --cached --others --exclude-standard | xargs -0 du -cb | tail -n 1 | cut -f1)
+  checkout=$(git ls-files -z --cached --others --exclude-standard | { xargs -0 du -cb 2> /dev/null || true; } |
+    tail -n 1 | cut -f1)  # a sparse checkout lacks some files
   tar -C ".lease/$1" -c . | (cd .lease && split -d -a 2 -b $(((${CALL:-62} << 20) - checkout)) \
     --filter='mkdir "$FILE" && cat > "$FILE/$FILE"' - "$1")
   rm -r ".lease/$1"

@@ -2,7 +2,8 @@
 """`python -m swarr_verl convert SRC DST --window W`: a checkpoint under a window, its weights linked, not copied.
 
 What comes out is an ordinary checkpoint: transformers loads it with the window and without this plugin. Training it is
-stage 1 (`+swarr=sft`), which does the same to the config in memory; this is for serving, evaluating and inspecting.
+stage 1 (`+swarr=sft`), which does the same to the config in memory; this is for serving, evaluating and inspecting, and
+for windows that narrow from one training to the next: here a checkpoint's own window may be wider than the new one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def convert(source: str, target: Path, spec: WindowSpec) -> None:
     if target.exists():
         raise WindowError(f"{target} exists. Choose a DST that does not, or remove it.")
     folder = _local(source)
-    config = apply_window(AutoConfig.from_pretrained(folder), spec)
+    config = apply_window(AutoConfig.from_pretrained(folder), spec, narrow=True)
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and file.name != "config.json"]
     if not any(file.suffix in WEIGHTS for file in files):
         raise WindowError(f"{source} holds no weights ({' or '.join(WEIGHTS)}). Give a Hugging Face checkpoint as SRC.")

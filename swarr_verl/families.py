@@ -92,8 +92,13 @@ def _window_of(hf_config: PretrainedConfig) -> int | None:
     return getattr(hf_config, "sliding_window", None) if family_of(hf_config).windowed else None
 
 
-def apply_window(hf_config: PretrainedConfig, spec: WindowSpec) -> PretrainedConfig:
+def apply_window(hf_config: PretrainedConfig, spec: WindowSpec, narrow: bool = False) -> PretrainedConfig:
     """A config whose model has the window, built and saved: of the same family, or of its twin.
+
+    Args:
+        hf_config: of the checkpoint.
+        spec: the window.
+        narrow: a checkpoint's own window may be wider. Without, an override meant for another checkpoint is an error.
 
     Raises:
         WindowError: unsupported family or pattern, or a checkpoint that already has another window.
@@ -101,12 +106,15 @@ def apply_window(hf_config: PretrainedConfig, spec: WindowSpec) -> PretrainedCon
     family, wanted = family_of(hf_config), spec.windows(hf_config.num_hidden_layers)
     own = config_windows(hf_config)
     longest = hf_config.max_position_embeddings  # Phi-3 says "none" by a window that no sequence outgrows
-    if any(o is not None and o != w and o < longest for o, w in zip(own, wanted, strict=True)):
-        raise WindowError(
-            f"swarr.window={spec.window} with swarr.layers={spec.layers} asks for {describe(wanted)}, but the "
-            f"checkpoint at model.path has the windows {describe(own)}. Set swarr.window and swarr.layers to the "
-            "checkpoint's own, or start from the checkpoint it was converted from."
-        )
+    for its, asked in zip(own, wanted, strict=True):
+        fits = its is None or its >= longest or its == asked or (narrow and asked is not None and asked < its)
+        if not fits:
+            raise WindowError(
+                f"swarr.window={spec.window} with swarr.layers={spec.layers} asks for {describe(wanted)}, but the "
+                f"checkpoint at model.path has the windows {describe(own)}. Set swarr.window and swarr.layers to the "
+                "checkpoint's own, narrow it first with `python -m swarr_verl convert`, or start from the checkpoint "
+                "it was converted from."
+            )
     hybrid = None in wanted
     if hybrid and not family.has_hybrids:
         raise WindowError(

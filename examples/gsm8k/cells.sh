@@ -8,6 +8,7 @@
 # Environment: MODEL    folder or hub name           DATA  folder with GSM8K's train.jsonl, test.jsonl, math500.jsonl
 #              WORK     everything is written here   CELLS     side by side
 #              WINDOW   of SWA                       SOURCE    SFT data: rationales, or parquet files: a.parquet,b.parquet
+#              CURRICULUM   wider windows that SWA's SFT goes through first, EPOCHS each, e.g. "512 256" (empty: none)
 #              STEPS, PROMPTS (a step), ALGORITHM (grpo, dapo), RL_TOKENS (of a micro-batch), KV_GIB
 #              RESPONSE tokens, at most              SAMPLES
 #              EPOCHS, BATCH, TOKENS (of SFT)        LIMIT     problems of each file (empty: all)
@@ -19,6 +20,7 @@ DATA=${DATA:?a folder with train.jsonl, test.jsonl, math500.jsonl}
 WORK=${WORK:-$here/work/cells}
 CELLS=${CELLS:-SA_1 SWA_1}
 WINDOW=${WINDOW:-96}
+CURRICULUM=${CURRICULUM:-}
 SOURCE=${SOURCE:-rationales}
 STEPS=${STEPS:-100}
 PROMPTS=${PROMPTS:-64}
@@ -53,6 +55,27 @@ judge() {
     --max-prompt-tokens "$longest" --max-tokens "$RESPONSE"
 }
 
+# start ATTENTION: SFT -> sft_ATTENTION, of SWA by way of the windows of CURRICULUM: sft_WINDOW, put under the next one
+start() {
+  local from=$MODEL last=
+  if [ "$1" = SWA ]; then
+    for window in $CURRICULUM; do
+      narrow "$last" "$window"
+      sft "sft_$window" "$files" "$window" model.path="$from"
+      last=$window
+    done
+    narrow "$last" "$WINDOW"
+  fi
+  sft "sft_$1" "$files" "$(window "$1")" model.path="$from"
+}
+
+# narrow LAST WINDOW: from=sft_LAST under WINDOW, if there is a LAST
+narrow() {
+  if [ -z "$1" ]; then return; fi
+  from=$WORK/from_$1_$2
+  [ -d "$from" ] || "$py" -m swarr_verl convert "$(checkpoint "$1")" "$from" --window "$2"
+}
+
 checkpoint() { echo "$WORK/sft_$1/global_step_$(newest "sft_$1")/huggingface"; }
 
 finished() { [ -s "results/eval_rl_$1_in_SA.json" ] && [ -s "results/eval_rl_$1_in_SWA.json" ]; }
@@ -74,7 +97,7 @@ prepare
 files="[${SOURCE/#rationales/$WORK/data/gsm8k/sft.parquet}]"
 pending=$(for name in $CELLS; do finished "$name" || echo "$name"; done)
 for attention in SA SWA; do
-  case $pending in *${attention}_*) beside sft "sft_$attention" "$files" "$(window "$attention")" ;; esac
+  case $pending in *${attention}_*) beside start "$attention" ;; esac
 done
 wait
 for name in $pending; do beside cell "${name%_*}" "${name#*_}"; done

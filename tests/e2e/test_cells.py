@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""examples/gsm8k/cells.sh on a CPU: one cell of 2 SFT steps and 2 GRPO steps, every evaluation; then once more."""
+"""examples/gsm8k/cells.sh on a CPU: one cell, 2 SFT steps under each of two windows, 2 GRPO steps; then once more."""
 
 import json
 
@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="the presets of a machine without a GPU"),
 ]
 KNOBS = {"CELLS": "SWA_3", "WINDOW": "16", "STEPS": "2", "PROMPTS": "4", "SAMPLES": "2", "JOBS": "1"}
+KNOBS["CURRICULUM"] = "24"
 WIDE = 1024 + 32
 STATES = {  # and the window that each is evaluated under
     **{"base_in_SA": WIDE, "base_in_SWA": 16, "sft_SWA_in_SWA": 16},
@@ -35,10 +36,12 @@ def test_cell(tmp_path, monkeypatch):
         for suffix, samples in (("", 1), ("_x2", 2)):
             row = json.loads((results / f"eval_{name}{suffix}.json").read_text())
             assert (row["n"], row["window"], row["samples"]) == (2 * ROWS, window, samples), name
-    for name in ("sft_SWA", "rl_SWA_3"):
+    for name in ("sft_24", "sft_SWA", "rl_SWA_3"):
         steps = (results / f"{name}.csv").read_text().splitlines()[1:]
         assert [line.split(",")[0] for line in steps][-2:] == ["1", "2"]
     assert not (tmp_path / "work" / "rl_SWA_3").exists(), "weights"
+    starts = [(tmp_path / "work" / "logs" / f"{name}.log").read_text() for name in ("sft_24", "sft_SWA")]
+    assert "/from_24_16" in starts[1] and "/from_" not in starts[0]
     table = json.loads((results / "table.json").read_text())["openai/gsm8k"]
     assert list(table["rows"])[2:] == ["SWA, SFT", "SWA, SFT + RL", "SWA, SFT + RL, put under full attention"]
     assert (results / "curves.png").exists()

@@ -50,6 +50,16 @@ def test_convert(source, tmp_path, capsys, layers, windows):
     assert main(["inspect", str(target), "--length", "1000"]) == 0
 
 
+def test_a_converted_checkpoint_is_narrowed_and_not_widened(source, tmp_path):
+    convert = lambda src, dst, window: main(["convert", str(src), str(tmp_path / dst), "--window", window])  # noqa: E731
+    convert(source, "wide", "9")
+    convert(tmp_path / "wide", "narrow", "5")
+    assert module_windows(AutoModelForCausalLM.from_pretrained(tmp_path / "narrow")) == [5] * 4
+    with pytest.raises(SystemExit, match=r"swarr\.window=9 .* the windows 5 \(layers 0-3\)"):
+        convert(tmp_path / "narrow", "wider", "9")
+    assert not (tmp_path / "wider").exists()
+
+
 def test_nothing_is_left_of_a_conversion_that_fails(source, tmp_path, monkeypatch):
     target = tmp_path / "new" / "target"
     with pytest.raises(SystemExit, match=r"swarr\.window=0"):

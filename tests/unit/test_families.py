@@ -51,12 +51,24 @@ def test_other_window_in_the_checkpoint_is_refused(family):
         apply_window(config, WindowSpec(8))
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_window_is_narrowed_where_that_is_asked_for(family):
+    wide = apply_window(tiny.config(family), WindowSpec(7))
+    narrower = apply_window(wide, WindowSpec(6), narrow=True)
+    assert config_windows(narrower) == [6] * 3 and config_windows(wide) == [7] * 3
+    assert narrower.to_dict() == apply_window(tiny.config(family), WindowSpec(6)).to_dict(), "as from the dense one"
+    with pytest.raises(WindowError, match=r"swarr\.window=8.*narrow it first with"):
+        apply_window(wide, WindowSpec(8), narrow=True)
+
+
 def test_a_hybrid_may_slide_in_more_layers_but_not_in_fewer():
     hybrid = apply_window(tiny.config("qwen3"), WindowSpec(7, (0, 1)))
     more = apply_window(hybrid, WindowSpec(7, (0,)))
     assert config_windows(more) == [None, 7, 7]
     with pytest.raises(WindowError, match=r"asks for full \(layers 0-1\), 7 \(layer 2\), but the checkpoint"):
         apply_window(more, WindowSpec(7, (0, 1)))
+    with pytest.raises(WindowError, match=r"asks for full \(layers 0-1\), 6 \(layer 2\), but the checkpoint"):
+        apply_window(more, WindowSpec(6, (0, 1)), narrow=True)
 
 
 def test_a_window_that_no_sequence_outgrows_is_none():
