@@ -221,6 +221,27 @@ def difference(ours: Evaluation, theirs: Evaluation, resamples: int = RESAMPLES)
     }
 
 
+def closed(start: Evaluation, run: Evaluation, goal: Evaluation) -> dict[str, Any]:
+    """Share of the gap between two runs that a third closes: (run - start) / (goal - start), paired over problems.
+
+    Returns:
+        The share (None where `start` is no worse), its 95 % interval over the resamples that have a gap, how many have
+        none, and the `difference` that remains.
+
+    Raises:
+        EvaluationError: the runs have other problems.
+    """
+    gained, gap = (-paired(start, other) for other in (run, goal))  # both in the order of `start`
+    gains, gaps = bootstrap(gained), bootstrap(gap)
+    shares = gains[gaps > 0] / gaps[gaps > 0]
+    return {
+        "share": float(gained.mean() / gap.mean()) if gap.mean() > 0 else None,
+        "interval": interval(shares) if len(shares) else None,
+        "resamples_without_a_gap": int((gaps <= 0).sum()),
+        "gap_that_remains": difference(goal, run),
+    }
+
+
 def points(found: dict[str, Any]) -> str:
     """What `difference` found, in percentage points, with its interval.
 

@@ -19,6 +19,7 @@ from swarr_verl.evaluation import (
     Evaluation,
     bootstrap,
     by_source,
+    closed,
     difference,
     interval,
     merged,
@@ -77,18 +78,8 @@ def read(results: Path, sampled: bool) -> Cells:
 
 
 def recovered(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None:
-    """Share of the gap that RL closes, (SWA-RL - SWA-SFT) / (SA-RL - SWA-SFT), by a paired bootstrap over problems."""
-    if not cells.keys() >= {SFT, RL, BEST}:
-        return None
-    gained, gap = (-paired(cells[SFT], cells[cell]) for cell in (RL, BEST))  # both in the order of SFT
-    gains, gaps = bootstrap(gained), bootstrap(gap)
-    shares = gains[gaps > 0] / gaps[gaps > 0]
-    return {
-        "share": float(gained.mean() / gap.mean()) if gap.mean() > 0 else None,
-        "interval": interval(shares) if len(shares) else None,
-        "resamples_without_a_gap": int((gaps <= 0).sum()),
-        "gap_that_remains": difference(cells[BEST], cells[RL]),
-    }
+    """Share of the gap that RL closes, (SWA-RL - SWA-SFT) / (SA-RL - SWA-SFT)."""
+    return closed(cells[SFT], cells[RL], cells[BEST]) if cells.keys() >= {SFT, RL, BEST} else None
 
 
 def change_of_gap(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None:

@@ -46,18 +46,6 @@ prepare() {
     --check-overlap data/math500/rl_test.parquet --drop-overlap ngram
 }
 
-# draw NAME: MODEL's own right answers to data/NAME -> results/drawn_NAME.parquet
-draw() {
-  if [ -s "results/drawn_$1.parquet" ]; then return; fi
-  say "draw $1"
-  bounded "draw_$1" "$py" -m swarr_verl prepare selfdistill --from "data/$1/rl_train.parquet" --model "$MODEL" \
-    --out "data/drawn_$1" --samples "$SAMPLES" --keep "$KEEP" --prompt-tokens 480 --response-tokens "$RESPONSE" \
-    --batch 2500 --gpu-memory-utilization 0.2 --engine "$engine"
-  say "draw $1: $(grep ' problems, ' "logs/draw_$1.log" | tail -n 1)"
-  cp "data/drawn_$1/sft.parquet" results/drawn.part
-  mv results/drawn.part "results/drawn_$1.parquet"  # comes back with the results: a scan goes on with the same data
-}
-
 # cell SOURCE WINDOW FILES: SFT of FILES under WINDOW (SA: none), and its evaluation
 cell() {
   local name=$1_$2

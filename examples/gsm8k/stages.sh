@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What run.sh, scan.sh and cells.sh share; they source this with MODEL, DATA, WORK, py and here set. Then all is in $WORK.
+# What the examples' scripts share; they source this with MODEL, DATA, WORK, py and here set. Then all is in $WORK.
 mkdir -p "$WORK/results" "$WORK/logs"
 WORK=$(cd "$WORK" && pwd)
 if [ -d "$MODEL" ]; then MODEL=$(cd "$MODEL" && pwd); fi
@@ -8,7 +8,7 @@ cd "$WORK"  # Hydra writes its outputs/ here
 export TOKENIZERS_PARALLELISM=true RAY_prestart_worker_first_driver=0 RAY_enable_worker_prestart=0
 
 if nvidia-smi > /dev/null 2>&1; then
-  plain='' windowed=sft adapt=${ALGORITHM:-grpo}  # presets
+  plain='' windowed=sft adapt=${ALGORITHM:-grpo} distill=distill  # presets
   sft_machine=(model.use_remove_padding=true model.enable_gradient_checkpointing=false
     engine.strategy=fsdp2 engine.use_torch_compile=false data.num_workers=4)
   sizes=[1,4,16,64,128,256,384,512,768,1024]  # of the CUDA graphs, sequences
@@ -32,7 +32,7 @@ if nvidia-smi > /dev/null 2>&1; then
     transfer_queue.backend.SimpleStorage.num_data_storage_units=1
   )
 else
-  plain=cpu_sft windowed=[sft,cpu_sft] adapt=[${ALGORITHM:-grpo},cpu_rl]
+  plain=cpu_sft windowed=[sft,cpu_sft] adapt=[${ALGORITHM:-grpo},cpu_rl] distill=[distill,cpu_distill]
   sft_machine=()
   engine='{"dtype": "float32", "enforce_eager": true, "block_size": 16, "kv_cache_memory_bytes": 1073741824}'
   rl_machine=()
@@ -67,6 +67,18 @@ beside() {
 
 # newest RUN: the step of RUN's newest checkpoint, 0 without one
 newest() { cat "$WORK/$1/latest_checkpointed_iteration.txt" 2>/dev/null || echo 0; }
+
+# draw NAME: MODEL's own right answers to data/NAME, KEEP of SAMPLES a problem -> results/drawn_NAME.parquet
+draw() {
+  if [ -s "results/drawn_$1.parquet" ]; then return; fi
+  say "draw $1"
+  bounded "draw_$1" "$py" -m swarr_verl prepare selfdistill --from "data/$1/rl_train.parquet" --model "$MODEL" \
+    --out "data/drawn_$1" --samples "$SAMPLES" --keep "$KEEP" --prompt-tokens 480 --response-tokens "$RESPONSE" \
+    --batch 2500 --gpu-memory-utilization 0.2 --engine "$engine"
+  say "draw $1: $(grep ' problems, ' "logs/draw_$1.log" | tail -n 1)"
+  cp "data/drawn_$1/sft.parquet" results/drawn.part
+  mv results/drawn.part "results/drawn_$1.parquet"  # comes back with the results: a scan goes on with the same data
+}
 
 # evaluate NAME MODEL [options]: greedy accuracy on the sets of $tests -> results/eval_NAME.json, .jsonl.gz
 evaluate() {

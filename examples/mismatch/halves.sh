@@ -25,33 +25,10 @@ TOKENS=${TOKENS:-4096}
 LIMIT=${LIMIT:-}
 JOBS=${JOBS:-3}
 py=${PYTHON:-python3}
-tests=(data/rl_test.parquet)
 . "$here/stages.sh"
+. "$own/need.sh"
 trap 'trap - INT; kill 0' INT  # bash hides Ctrl-C from what runs beside it
 overrides=("$@")
-
-prepare() {
-  if [ -s data/sft.parquet ]; then return; fi  # the last that is written
-  mkdir -p data
-  for file in train test; do head -n "${LIMIT:--0}" "$DATA/$file.jsonl" > "data/$file.jsonl"; done
-  "$py" -m swarr_verl prepare gsm8k --out data --from data/train.jsonl data/test.jsonl
-}
-
-measure() {
-  if [ -s need/mismatch.md ]; then return; fi
-  say "measure"
-  bounded measure "$py" -m swarr_verl mismatch data/sft.parquet --model "$MODEL" --window "$WINDOW" --stride "$STRIDE" \
-    --out need
-}
-
-# half NAME SEED -> data/NAME_SEED/sft.parquet
-half() {
-  local ranks=(--first "$1")
-  if [ -s "data/$1_$2/sft.parquet" ]; then return; fi
-  if [ "$1" = random ]; then ranks=(--rank-by random); fi
-  "$py" -m swarr_verl prepare ranked --from data/sft.parquet --measured need/mismatch.parquet --share 0.5 \
-    "${ranks[@]}" --seed "$2" --out "data/$1_$2"
-}
 
 # cell HALF SEED ATTENTION -> results/eval_HALF_SEED_ATTENTION
 cell() {

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables and figure of examples/gsm8k/cells.py: seeds, both kinds of samples, what RL recovered, unfinished cells."""
 
-import gzip
 import json
-from pathlib import Path
 
 import pytest
+from answers import write
 from scripts import load
 
 RIGHT = {  # of 10 problems
@@ -23,17 +22,6 @@ RIGHT = {  # of 10 problems
 @pytest.fixture
 def cells():
     return load("gsm8k/cells.py")
-
-
-def write(results: Path, name: str, right: int, samples: int) -> None:
-    lines = [
-        {"uid": f"{i}_0_{k}", "data_source": "gsm8k", "input": str(i), "gts": "7", "pred": "7"}
-        | {"acc": float(i < right and k < max(1, samples // 2)), "tokens": 10, "truncated": i == 9, "output": ""}
-        for i in range(10)
-        for k in range(samples)
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (results / f"eval_{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
 
 
 def test_cells(cells, tmp_path, monkeypatch):

@@ -1,0 +1,140 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Which conversion to a window is best at equal GPU minutes? A model of full attention is converted in four ways, the
+# BEST get RL under the window; the reference is SFT on rationales and RL under full attention. Greedy accuracy on
+# GSM8K's test set after each. GPUs of 80 GB, two of them for distill; without one, on the CPU.
+#   bash examples/mismatch/contest.sh [more overrides for RL]
+#   rationales  SFT on GSM8K's                    own      SFT on the model's own right answers
+#   low         SFT on the half of the rationales, by tokens, that needs least of what is older than the window
+#   distill     on-policy distillation; the teacher is the reference after its SFT, on a GPU of its own
+# By default each trains for about 2 GPU minutes, by what an H100 took for what is like it: 234 steps of SFT (two epochs
+# of rationales) 110 s; 162 steps on own answers, which are longer, as long as 232 on rationales; a step of GRPO 9 s,
+# twice that on two GPUs. The table has what they took. A stage whose output exists is skipped; weights that nothing
+# needs any more go. Reads the stages of examples/gsm8k.
+# Environment: MODEL    converted, draws and reads    DATA    folder with GSM8K's train.jsonl, test.jsonl
+#              WORK     everything is written here    WINDOW  tokens
+#              CONVERSIONS                            BEST    so many get RL, by accuracy
+#              SFT_STEPS, OWN_STEPS (of own), BATCH, TOKENS (of a micro-batch of SFT)
+#              DISTILL_STEPS, DISTILL_LR              STEPS   of RL; of both: PROMPTS (a step), RL_TOKENS, KV_GIB
+#              STRIDE   of `mismatch`                 SAMPLES, KEEP  answers drawn a problem, right ones kept at most
+#              RESPONSE tokens, at most               LIMIT   problems of each file (empty: all)
+#              JOBS     stages side by side on a GPU: with more than one, minutes are longer
+#              TIMEOUT  of a stage                    PYTHON
+set -euo pipefail
+own=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$own/../gsm8k
+MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}
+DATA=${DATA:?a folder with train.jsonl, test.jsonl}
+WORK=${WORK:-$own/work/contest}
+WINDOW=${WINDOW:-96}
+CONVERSIONS=${CONVERSIONS:-rationales own low distill}
+BEST=${BEST:-2}
+SFT_STEPS=${SFT_STEPS:-234}
+OWN_STEPS=${OWN_STEPS:-163}
+DISTILL_STEPS=${DISTILL_STEPS:-6}
+DISTILL_LR=${DISTILL_LR:-1e-5}
+STEPS=${STEPS:-100}
+PROMPTS=${PROMPTS:-64}
+STRIDE=${STRIDE:-16}
+SAMPLES=${SAMPLES:-4}
+KEEP=${KEEP:-2}
+RESPONSE=${RESPONSE:-512}
+LIMIT=${LIMIT:-}
+JOBS=${JOBS:-1}
+py=${PYTHON:-python3}
+. "$here/stages.sh"
+. "$own/need.sh"
+trap 'trap - INT; kill 0' INT  # bash hides Ctrl-C from what runs beside it
+overrides=("$@")
+train=$WORK/data/gsm8k/rl_train.parquet test=$WORK/data/gsm8k/rl_test.parquet
+
+# clocked NAME OUTPUT COMMAND ...: the seconds in which it makes OUTPUT, start-up included -> results/NAME.seconds
+clocked() {
+  local start=$SECONDS
+  if [ -s "$2" ]; then return; fi
+  "${@:3}"
+  echo $((SECONDS - start)) > "results/$1.seconds"
+}
+
+# steps NAME FILE WINDOW STEPS: SFT; its progress bars -> results/NAME_bars.txt, as verl's SFT trainer logs no times
+steps() {
+  EPOCHS=1000 sft "$1" "$WORK/$2" "$3" trainer.total_training_steps="$4"
+  tr '\r' '\n' < "logs/$1.log" | grep -aoE '^Epoch [^[]*\[[0-9:]+<' > "results/$1_bars.txt"
+}
+
+# distill: SA's SFT teaches MODEL under the window; without verl's own evaluations: `judge` follows
+distill() {
+  local teacher=distillation.teacher_models.teacher_model.model_path
+  STEPS=$DISTILL_STEPS adapt=$distill rl distill "$MODEL" "$WINDOW" 1 "$train" "$test" \
+    "$teacher=$(checkpoint SA)" actor_rollout_ref.actor.optim.lr="$DISTILL_LR" trainer.val_before_train=false \
+    trainer.test_freq=-1
+}
+
+# learn NAME: a conversion, or SA, the reference -> NAME/
+learn() {
+  case $1 in
+    SA) steps SA data/gsm8k/sft.parquet SA "$SFT_STEPS" ;;
+    rationales) steps rationales data/gsm8k/sft.parquet "$WINDOW" "$SFT_STEPS" ;;
+    own)
+      clocked draw results/drawn_gsm8k.parquet draw gsm8k
+      steps own results/drawn_gsm8k.parquet "$WINDOW" "$OWN_STEPS"
+      ;;
+    low)
+      clocked measure need/mismatch.md measure
+      half low 1
+      steps low data/low_1/sft.parquet "$WINDOW" "$SFT_STEPS"
+      ;;
+    distill) if [ "$(newest distill)" -lt "$DISTILL_STEPS" ]; then learn SA; distill; fi ;;
+    *) say "no such conversion: $1"; return 1 ;;
+  esac
+}
+
+# checkpoint RUN: its newest
+checkpoint() { find "$WORK/$1/global_step_$(newest "$1")" -type d -name huggingface; }
+
+judge() { evaluate "$1" "$(checkpoint "$1")" --max-prompt-tokens 1024 --max-tokens "$RESPONSE"; }
+
+convert() {
+  if [ -s "results/eval_$1.json" ]; then return; fi
+  learn "$1"
+  judge "$1"
+}
+
+# reinforce NAME: RL from a conversion or SA, under its attention; full attention is a window that no sequence reaches
+reinforce() {
+  local window=$WINDOW
+  if [ "$1" = SA ]; then window=$((1024 + RESPONSE)); fi
+  if [ ! -s "results/eval_rl_$1.json" ]; then
+    learn "$1"
+    rl "rl_$1" "$(checkpoint "$1")" "$window" 1 "$train" "$test" "${overrides[@]}"
+    judge "rl_$1"
+  fi
+  rm -rf "${WORK:?}/$1" "${WORK:?}/rl_$1"
+}
+
+# ranking: the conversions that are there, best first
+ranking() {
+  for name in $CONVERSIONS; do
+    if [ ! -s "results/eval_$name.json" ]; then continue; fi
+    sed -n "s/.*\"accuracy\": \(.*\),/\1 $name/p" "results/eval_$name.json"
+  done | sort -rgs -k1,1 | cut -d' ' -f2
+}
+
+doctor
+prepare
+for name in SA $CONVERSIONS; do
+  if [ "$name" != distill ]; then beside convert "$name"; fi
+done
+wait
+case " $CONVERSIONS " in *' distill '*) convert distill & wait ;; esac  # alone, and with every GPU in its sight
+best=$(ranking | head -n "$BEST")
+for name in $(ranking | tail -n +$((BEST + 1))); do rm -rf "${WORK:?}/$name"; done
+for name in SA $best; do beside reinforce "$name"; done
+wait
+"$py" "$own/contest.py" results
+missing=
+for name in SA $CONVERSIONS rl_SA $(printf 'rl_%s ' $best); do
+  if [ ! -s "results/eval_$name.json" ]; then missing+=" $name"; fi
+done
+say "finished; missing:${missing:- none} (logs: $WORK/logs)"
+[ -z "$missing" ]
