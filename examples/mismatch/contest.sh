@@ -127,13 +127,13 @@ for name in SA $CONVERSIONS; do
 done
 wait
 case " $CONVERSIONS " in *' distill '*) convert distill & wait ;; esac  # alone, and with every GPU in its sight
-best=$(ranking | head -n "$BEST")
-for name in $(ranking | tail -n +$((BEST + 1))); do rm -rf "${WORK:?}/$name"; done
+best=$(ranking | awk "NR <= $BEST")
+for name in $(ranking | awk "NR > $BEST"); do rm -rf "${WORK:?}/$name"; done
 for name in SA $best; do beside reinforce "$name"; done
 wait
 "$py" "$own/contest.py" results
 missing=
-for name in SA $CONVERSIONS rl_SA $(printf 'rl_%s ' $best); do
+for name in SA $CONVERSIONS rl_SA ${best:+$(printf 'rl_%s ' $best)}; do
   if [ ! -s "results/eval_$name.json" ]; then missing+=" $name"; fi
 done
 say "finished; missing:${missing:- none} (logs: $WORK/logs)"
