@@ -65,10 +65,10 @@ class SwarrTrainerSync(PPOTrainerSync):
         self.replay_buffer.poll_interval = _POLL
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        batch = super()._compute_old_log_prob(_tensors(batch), metrics)
-        self._guard.check(metrics)
         if self._probe and self._probe.is_due(self.global_steps):
             self._probe.start(self.global_steps, _texts(batch, self._probe.responses))
+        batch = super()._compute_old_log_prob(_tensors(batch), metrics)
+        self._guard.check(metrics)
         return batch
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
