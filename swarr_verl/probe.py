@@ -18,6 +18,7 @@ from verl.workers.config import HFModelConfig
 from swarr_verl.companion import check_companion
 from swarr_verl.need import Text, context_need, load
 from swarr_verl.preflight import PreflightError, other_trainers
+from swarr_verl.window import is_int
 
 _GROUPS = 8  # a window is read in so many strides: tokens see 7/8 of it or more
 _PATIENCE = 1800  # seconds for a large checkpoint to be loaded
@@ -110,9 +111,8 @@ def check(config: DictConfig, student: HFModelConfig) -> None:
     """
     knobs = config.swarr.need
     for name, least in (("window", 1), ("every", 1), ("responses", 1), ("threads", 1), ("num_gpus", 0)):
-        value = knobs[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise PreflightError(f"swarr.need.{name}={value}: give a whole number, {least} or more.")
+        if not is_int(knobs[name], least):
+            raise PreflightError(f"swarr.need.{name}={knobs[name]}: give a whole number, {least} or more.")
     if config.trainer.val_only:
         raise PreflightError("swarr.need.model is read in training only, not with trainer.val_only: set it to null.")
     for key, is_so in other_trainers(config).items():

@@ -46,7 +46,7 @@ class WindowSpec:
     layers: str | tuple[int, ...] = "all"
 
     def __post_init__(self) -> None:
-        if not _is_int(self.window, at_least=1):
+        if not is_int(self.window, at_least=1):
             raise WindowError(
                 f"swarr.window={self.window!r} is not a window: give a whole number of tokens >= 1, "
                 "e.g. swarr.window=4096 (the query itself counts)."
@@ -56,7 +56,7 @@ class WindowSpec:
             known = self.layers == "all" or (every != self.layers and every.isdecimal() and int(every) >= 2)
         else:
             known = isinstance(self.layers, tuple) and len(self.layers) > 0
-            known = known and all(_is_int(layer, at_least=0) for layer in self.layers)
+            known = known and all(is_int(layer, at_least=0) for layer in self.layers)
         if not known:
             raise WindowError(
                 f"swarr.layers={self.layers!r} is not a pattern: give all, full_every:N with N >= 2, or a list of the "
@@ -91,7 +91,8 @@ class WindowSpec:
         return [None if layer in full else self.window for layer in range(num_layers)]
 
 
-def _is_int(value: Any, at_least: int) -> bool:
+def is_int(value: Any, at_least: int) -> bool:
+    """Whether a knob is a whole number, and no less; YAML's true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
 
 
