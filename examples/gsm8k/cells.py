@@ -34,6 +34,8 @@ STATES = {  # state, attention that it is evaluated under; in the order of the t
     ("base", "SWA"): "SWA, as released",
     ("sft_SA", "SA"): "SA, SFT",
     ("sft_SWA", "SWA"): "SWA, SFT",
+    ("sft_SA", "SWA"): "SA, SFT, put under the window",
+    ("sft_SWA", "SA"): "SWA, SFT, put under full attention",
     ("rl_SA", "SA"): "SA, SFT + RL",
     ("rl_SWA", "SWA"): "SWA, SFT + RL",
     ("rl_SA", "SWA"): "SA, SFT + RL, put under the window",
@@ -47,6 +49,7 @@ STEPS = [  # each way from a state to the next
     (CONTROL, BEST),
     (SFT, CONTROL),
     (RL, BEST),
+    (SFT, ("sft_SWA", "SA")),
     (RL, ("rl_SWA", "SA")),
     (BEST, ("rl_SA", "SWA")),
 ]

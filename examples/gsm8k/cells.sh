@@ -102,7 +102,9 @@ done
 wait
 for name in $pending; do beside cell "${name%_*}" "${name#*_}"; done
 for attention in SA SWA; do  # while RL starts, which takes a minute or two before it needs the GPU
-  case $pending in *${attention}_*) beside judge "sft_$attention" "$(checkpoint "$attention")" "$attention" ;; esac
+  case $pending in *${attention}_*)
+    for under in SA SWA; do beside judge "sft_$attention" "$(checkpoint "$attention")" "$under"; done ;;
+  esac
   beside judge base "$MODEL" "$attention"
 done
 wait

@@ -5,7 +5,7 @@
 #   install              after the last: stack and this package -> $SITE; weights dequantised; model, data, work -> $LEASE
 #   start [overrides]    $SCRIPT (run.sh) of examples/$EXAMPLE (gsm8k) in the background; its knobs from the environment
 #   poll [SECONDS]       wait for it, at most so long; print where it stands; collect
-#   collect              results.tar.gz and logs.tar.gz -> $OUT
+#   collect              results.tar.gz.00, .01, ... (one file, cut up) and logs.tar.gz -> $OUT
 #   stop                 end it and what it started; `start` goes on from there
 #   finish               cells.sh when time runs short: stop, start with STEPS of the newest checkpoint that all cells have
 set -euo pipefail
@@ -52,7 +52,8 @@ poll() {
 
 collect() {
   out=${OUT:?is set by the tool}
-  tar -C "$LEASE/work" -czf "$out/results.tar.gz" results
+  tar -C "$LEASE/work" -cz results | split -d -b 15m - "$LEASE/results.tar.gz."  # the tool takes 16 MiB a file
+  mv "$LEASE"/results.tar.gz.* "$out/"  # whole, should the machine's time run out meanwhile
   rm -rf "$LEASE/logs"
   mkdir "$LEASE/logs"
   for log in "$LEASE"/work/logs/*.log "$LEASE"/work/doctor.*; do

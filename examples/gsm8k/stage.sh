@@ -7,7 +7,7 @@
 # PARTS   0/part.0 ... 6/part.6, the quantised weights
 # DATA    train.jsonl, test.jsonl of GSM8K
 # FILE    more data: math500.jsonl, for examples/evaluation; for scan.sh a math_train.jsonl too (MATH's train.jsonl)
-# DONE    (environment) results.tar.gz of an earlier lease, to go on from
+# DONE    (environment) 'results.tar.gz.*' of an earlier lease, to go on from
 set -euo pipefail
 [ $# -ge 4 ] || { sed -n 3,10p "$0"; exit 2; }
 kit=$1 models=$2 parts=$3 data=$4
@@ -18,7 +18,7 @@ mkdir -p "$load"/{kit,data,work}
 cp "$kit"/core/* "$kit/install.sh" "$models/dequantize.py" "$models"/gguf-*.whl "$load/kit/"
 cp -r "$models/Qwen2.5-Coder-0.5B-Instruct" "$load/model"
 cp "$data"/{train,test}.jsonl "${@:5}" "$load/data/"
-if [ -n "${DONE:-}" ]; then tar -C "$load/work" -xzf "$DONE"; fi
+if [ -n "${DONE:-}" ]; then cat $DONE | tar -C "$load/work" -xz; fi
 chmod -R u+w "$load"
 cat "$parts"/*/part.* > "$load/weights.gguf"
 (cd "$load" && sha256sum weights.gguf > weights.sha256)

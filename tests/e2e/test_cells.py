@@ -18,7 +18,7 @@ KNOBS = {"CELLS": "SWA_3", "WINDOW": "16", "STEPS": "2", "PROMPTS": "4", "SAMPLE
 KNOBS["CURRICULUM"] = "24"
 WIDE = 1024 + 32
 STATES = {  # and the window that each is evaluated under
-    **{"base_in_SA": WIDE, "base_in_SWA": 16, "sft_SWA_in_SWA": 16},
+    **{"base_in_SA": WIDE, "base_in_SWA": 16, "sft_SWA_in_SWA": 16, "sft_SWA_in_SA": WIDE},
     **{"rl_SWA_3_in_SWA": 16, "rl_SWA_3_in_SA": WIDE},
 }
 
@@ -43,7 +43,8 @@ def test_cell(tmp_path, monkeypatch):
     starts = [(tmp_path / "work" / "logs" / f"{name}.log").read_text() for name in ("sft_24", "sft_SWA")]
     assert "/from_24_16" in starts[1] and "/from_" not in starts[0]
     table = json.loads((results / "table.json").read_text())["openai/gsm8k"]
-    assert list(table["rows"])[2:] == ["SWA, SFT", "SWA, SFT + RL", "SWA, SFT + RL, put under full attention"]
+    trained = [row for state in ("SWA, SFT", "SWA, SFT + RL") for row in (state, f"{state}, put under full attention")]
+    assert list(table["rows"])[2:] == trained
     assert (results / "curves.png").exists()
 
     again = recipe(tmp_path, "again", "cells.sh", [], **KNOBS)

@@ -4,6 +4,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -94,4 +95,6 @@ def test_finish_takes_the_step_that_all_cells_have(tmp_path):
         time.sleep(0.05)
     assert "step 80" in lease("finish")
     assert "exit: 0" in lease("poll", "30")
+    with tarfile.open(tmp_path / "results.tar.gz.00") as parts:
+        assert parts.getnames() == ["results"]
     assert (work / "began").read_text().splitlines() == ["120 SA_1 SWA_1 SWA_2", "80 SA_1 SWA_1 SWA_2"]
