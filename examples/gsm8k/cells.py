@@ -43,16 +43,25 @@ STATES = {  # state, attention that it is evaluated under; in the order of the t
 }
 SFT, RL, BEST = ("sft_SWA", "SWA"), ("rl_SWA", "SWA"), ("rl_SA", "SA")
 CONTROL = "sft_SA", "SA"
+SFT_FREED, RL_FREED = ("sft_SWA", "SA"), ("rl_SWA", "SA")
 STEPS = [  # each way from a state to the next
     (("base", "SWA"), SFT),
     (SFT, RL),
     (CONTROL, BEST),
     (SFT, CONTROL),
     (RL, BEST),
-    (SFT, ("sft_SWA", "SA")),
-    (RL, ("rl_SWA", "SA")),
+    (SFT, SFT_FREED),
+    (RL, RL_FREED),
+    (SFT_FREED, CONTROL),
+    (RL_FREED, BEST),
+    (CONTROL, ("sft_SA", "SWA")),
     (BEST, ("rl_SA", "SWA")),
 ]
+CHANGES = {  # by RL, of a difference between two states: after SFT, after RL
+    "the gap between SA and SWA": ((SFT, CONTROL), (RL, BEST)),
+    "what the window costs SWA's own policies": ((SFT, SFT_FREED), (RL, RL_FREED)),
+    "what training under the window costs under full attention": ((SFT_FREED, CONTROL), (RL_FREED, BEST)),
+}
 KINDS = "greedy", "sampled"
 NAME = re.compile(r"eval_(base|(?:sft|rl)_SW?A)(?:_(\d+))?_in_(SW?A)(_x\d+)?")
 CURVES = {
@@ -65,6 +74,7 @@ CURVES = {
 }
 COSTS = ["timing_s/step", "timing_s/gen", "timing_s/old_log_prob", "timing_s/update_actor", "perf/throughput"]
 
+Pair = tuple[tuple[str, str], tuple[str, str]]
 Cells = dict[tuple[str, str], dict[str, Evaluation]]  # state and attention -> seed ("" before RL) -> its answers
 
 
@@ -85,13 +95,12 @@ def recovered(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None
     return closed(cells[SFT], cells[RL], cells[BEST]) if cells.keys() >= {SFT, RL, BEST} else None
 
 
-def change_of_gap(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None:
-    """Gap between SA and SWA after RL less that after SFT, by a paired bootstrap over problems."""
-    if not cells.keys() >= {SFT, RL, CONTROL, BEST}:
+def change(cells: dict[tuple[str, str], Evaluation], before: Pair, after: Pair) -> dict[str, Any] | None:
+    """Difference between two states after RL less that after SFT, by a paired bootstrap over problems."""
+    if not cells.keys() >= {*before, *after}:
         return None
-    after, gained, before = (-paired(cells[SFT], cells[cell]) for cell in (BEST, RL, CONTROL))
-    change = after - gained - before
-    return {"difference": float(change.mean()), "interval": interval(bootstrap(change))}
+    less, more = (paired(cells[high], cells[low]) for low, high in (before, after))
+    return {"difference": float((more - less).mean()), "interval": interval(bootstrap(more - less))}
 
 
 def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
@@ -103,7 +112,7 @@ def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
             found = dict(zip(runs, parts, strict=True))
             page = content.setdefault(source, {"rows": {}, "steps": {}})
             page[f"recovered, {kind}"] = recovered(found)
-            page[f"change of the gap, {kind}"] = change_of_gap(found)
+            page[f"changes, {kind}"] = {what: change(found, *pairs) for what, pairs in CHANGES.items()}
             for start, end in (pair for pair in STEPS if found.keys() >= set(pair)):
                 step = page["steps"].setdefault(f"{STATES[start]} -> {STATES[end]}", {})
                 step[kind] = difference(found[end], found[start])
@@ -147,8 +156,9 @@ def table(page: dict[str, Any]) -> list[str]:
                 f"\n- {kind}: RL recovers {100 * found['share']:.0f} % [{100 * low:.0f}, {100 * high:.0f}] of the gap; "
                 f"{points(found['gap_that_remains'])} points remain"
             )
-        if change := page.get(f"change of the gap, {kind}"):
-            lines.append(f"- {kind}: RL changes the gap between SA and SWA by {points(change)} points")
+        for what, found in page.get(f"changes, {kind}", {}).items():
+            if found:
+                lines.append(f"- {kind}: RL changes {what} by {points(found)} points")
     return lines
 
 
@@ -173,7 +183,14 @@ def validation(logs: list[Path]) -> list[str]:
     return lines
 
 
-def figure(logs: list[Path], out: Path) -> None:
+def starts(content: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Of each attention, accuracy after SFT: step 0 of an RL run that did not evaluate before its first step."""
+    rows = content.get("openai/gsm8k", {}).get("rows", {})
+    found = {state[1]: rows.get(STATES[state], {}).get("greedy") for state in (CONTROL, SFT)}
+    return {attention: row["accuracy"]["mean@1"][0] for attention, row in found.items() if row}
+
+
+def figure(logs: list[Path], before: dict[str, float], out: Path) -> None:
     """A panel a metric, a line a run; SA and SWA by colour, seeds by style."""
     import matplotlib
 
@@ -185,7 +202,10 @@ def figure(logs: list[Path], out: Path) -> None:
         for log in logs:
             _, attention, seed = log.stem.split("_")
             look = {"color": {"SA": "C0", "SWA": "C1"}[attention], "ls": ["-", "--", ":", "-."][int(seed) % 4]}
-            panel.plot(*series(log, key), lw=1, label=f"{attention}, seed {seed}", **look)
+            steps, values = series(log, key)
+            if key == VAL and attention in before and 0 not in steps:
+                steps, values = [0, *steps], [before[attention], *values]
+            panel.plot(steps, values, lw=1, label=f"{attention}, seed {seed}", **look)
         panel.set(title=title, xlabel="RL step")
         panel.grid(alpha=0.3)
     fig.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
@@ -206,7 +226,7 @@ def main() -> None:
     write_whole(results / "table.json", json.dumps(content, indent=1) + "\n")
     write_whole(results / "table.md", "\n".join(lines) + "\n")
     if logs and find_spec("matplotlib"):
-        figure(logs, results / "curves.png")
+        figure(logs, starts(content), results / "curves.png")
     print("\n".join(lines))
 
 

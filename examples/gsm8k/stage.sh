@@ -7,7 +7,7 @@
 # PARTS   0/part.0 ... 6/part.6, the quantised weights
 # DATA    train.jsonl, test.jsonl of GSM8K
 # FILE    more data: math500.jsonl, for examples/evaluation; for scan.sh a math_train.jsonl too (MATH's train.jsonl)
-# DONE    (environment) 'results.tar.gz.*' of an earlier lease, to go on from
+# DONE    (environment) 'results.tar.gz.*' of an earlier lease, to go on from; or any tar of parts of its work folder
 set -euo pipefail
 [ $# -ge 4 ] || { sed -n 3,10p "$0"; exit 2; }
 kit=$1 models=$2 parts=$3 data=$4

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # How much context older than a window GSM8K's test problems need: in their own rationales, and in the answers that the
 # states of examples/gsm8k/cells.sh gave to them. A GPU, or a CPU and patience; killed, the same command goes on.
-#   RESULTS=examples/gsm8k/results/lr2e-6 bash examples/mismatch/run.sh [more options of `mismatch`]
+#   RESULTS=examples/gsm8k/results/groups16 bash examples/mismatch/run.sh [more options of `mismatch`]
 # Environment: MODEL    that reads: of full attention        RESULTS  folder with eval_*_in_*.jsonl.gz (greedy)
 #              DATA     folder with GSM8K's test.jsonl
 #              WORK     everything is written here           WINDOW   tokens          PYTHON

@@ -12,6 +12,7 @@ RIGHT = {  # of 10 problems
     "base_in_SWA": 0,
     "sft_SA_in_SA": 8,
     "sft_SWA_in_SWA": 2,
+    "sft_SWA_in_SA": 3,
     "rl_SA_1_in_SA": 8,
     "rl_SWA_1_in_SWA": 6,
     "rl_SWA_2_in_SWA": 7,
@@ -46,8 +47,10 @@ def test_cells(cells, tmp_path, monkeypatch):
     assert "| SWA, SFT -> SWA, SFT + RL | +45.0 [" in text
     assert "| SA, SFT -> SA, SFT + RL | +0.0 [+0.0, +0.0] | - |" in text
     assert "- greedy: RL changes the gap between SA and SWA by -45.0 [" in text
+    assert "- greedy: RL changes what the window costs SWA's own policies by -35.0 [" in text, "10 before, -25 after"
     assert "| rl_SWA_1 | 3 | 4 | - | - | - | - |" in text
     found = json.loads((tmp_path / "table.json").read_text())["gsm8k"]
+    assert cells.starts({"openai/gsm8k": found}) == {"SA": 0.8, "SWA": 0.2}
     assert found["recovered, sampled"] is None
     low, high = found["recovered, greedy"]["interval"]
     assert 0.25 < low < 0.75 < high <= 1
