@@ -165,6 +165,12 @@ def _add_mismatch(commands: Any) -> None:
         metavar="N",
         help="measure attention older than the window too, of N trajectories of each file: a pass of T x T products",
     )
+    command.add_argument(
+        "--against",
+        nargs="+",
+        metavar="NAME",
+        help="files, as the table names them, that the others are compared with at equal length (default: the first)",
+    )
     command.add_argument("--out", type=Path, required=True, help="folder of mismatch.parquet, .json, .md and .png")
     command.set_defaults(run=_mismatch)
 

@@ -42,13 +42,16 @@ def run(options: argparse.Namespace) -> int:
     """Measure what is not measured yet, and write the summary.
 
     Raises:
-        DataError: files that cannot be read as asked, a stride wider than the window, a probe with a window, or a
-            served model without one or of other tokens.
+        DataError: files that cannot be read as asked, none of the name to compare with, a stride wider than the window,
+            a probe with a window, or a served model without one or of other tokens.
     """
     names = [file.name.partition(".")[0] for file in options.files]
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"Two files are called {name}: rename one.")
+    against = options.against or names[:1]
+    if unknown := set(against) - set(names):
+        raise DataError(f"--against {', '.join(sorted(unknown))}: give names among {', '.join(names)}.")
     if options.stride > options.window:
         raise DataError(f"--stride {options.stride}: give at most the --window, {options.window}.")
     _check_windows(options)
@@ -59,6 +62,15 @@ def run(options: argparse.Namespace) -> int:
     wanted = list(_all(options, names, tokenizer))
     if options.served:
         _check_tokens(options, tokenizer, wanted[0].trajectory)
+    if done.problems < len(wanted):
+        _read(wanted, done, tokenizer, options)
+    write(list(done.lines()), names, against, settings, options.out)
+    return 0
+
+
+def _read(
+    wanted: list[Wanted], done: SampleFile, tokenizer: PreTrainedTokenizerBase, options: argparse.Namespace
+) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, served = load(options.model, device), load(options.served, device) if options.served else None
     bar = tqdm(total=len(wanted), initial=done.problems, unit=" trajectories", disable=None)
@@ -68,8 +80,6 @@ def run(options: argparse.Namespace) -> int:
             found = _measure(model, served, tokenizer, [wanted[row] for row in rows], options)
             done.append([{"row": row, **line} for row, line in zip(rows, found, strict=True)])
             bar.update(len(rows))
-    write(list(done.lines()), names, settings, options.out)
-    return 0
 
 
 def _check_windows(options: argparse.Namespace) -> None:

@@ -26,12 +26,15 @@ INTERVALS = {  # of a summary: heading and digits
 }
 
 
-def write(lines: list[dict[str, Any]], names: list[str], settings: dict[str, Any], out: Path) -> None:
+def write(
+    lines: list[dict[str, Any]], names: list[str], against: list[str], settings: dict[str, Any], out: Path
+) -> None:
     """Write mismatch.parquet, .json, .md and .png into a folder, reach.png if it was measured, and print the table.
 
     Args:
         lines: one a trajectory, as mismatch.jsonl has them.
         names: of the files, in the order of the table.
+        against: those of them that the others are compared with at equal length.
         settings: of the run; the window is one.
         out: the folder.
     """
@@ -40,7 +43,10 @@ def write(lines: list[dict[str, Any]], names: list[str], settings: dict[str, Any
     part.rename(out / "mismatch.parquet")
     groups = grouped(lines, names)
     rows = {name: summary(group) for name, group in groups.items()}
-    pairs = [(name, names[0]) for name in names[1:]] + [(f"{name}, wrong", f"{name}, right") for name in names]
+    pairs: list[tuple[str, str]] = []
+    for base in against:
+        pairs += [(name, base) for name in names if name != base and (base, name) not in pairs]
+    pairs += [(f"{name}, wrong", f"{name}, right") for name in names]
     compared = [
         {"group": one, "against": other, **difference}
         for one, other in pairs

@@ -21,9 +21,12 @@ mkdir -p "$WORK"
 "$py" -m swarr_verl prepare gsm8k --split test --out "$WORK/data/gsm8k" --from "$DATA/test.jsonl"
 ln -sf data/rationales/sft.parquet "$WORK/rationales.parquet"
 answers=()
+against=(rationales)  # and each attention's answers after SFT, to see what RL changes
 for file in "$RESULTS"/eval_*_in_*.jsonl.gz; do
   [[ $file == *_x*.jsonl.gz ]] || answers+=("$file")
+  case $file in */eval_sft_SA_in_SA.jsonl.gz | */eval_sft_SWA_in_SWA.jsonl.gz) against+=("$(basename "$file" .jsonl.gz)") ;; esac
 done
 # GSM8K's problems come first in each file.
 "$py" -m swarr_verl mismatch "$WORK/rationales.parquet" "${answers[@]}" --problems "$WORK/data/gsm8k/rl_test.parquet" \
-  --limit "$(wc -l < "$DATA/test.jsonl")" --model "$MODEL" --window "$WINDOW" --out "$WORK/w$WINDOW" "$@"
+  --limit "$(wc -l < "$DATA/test.jsonl")" --model "$MODEL" --window "$WINDOW" --against "${against[@]}" \
+  --out "$WORK/w$WINDOW" "$@"

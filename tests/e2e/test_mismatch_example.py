@@ -33,6 +33,8 @@ def test_rationales_beside_answers(tmp_path):
     assert run.code == 0, run.output[-3000:]
     rows = pq.read_table(tmp_path / "work" / "w8" / "mismatch.parquet").to_pylist()
     assert [row["file"] for row in rows] == ["rationales"] * ROWS + ["eval_sft_SA_in_SA"] * ROWS
+    written = json.loads((tmp_path / "work" / "w8" / "mismatch.json").read_text())["at_equal_length"]
+    assert [(row["group"], row["against"]) for row in written] == [("eval_sft_SA_in_SA", "rationales")]
     assert (tmp_path / "work" / "w8" / "mismatch.png").exists()
 
 

@@ -81,6 +81,18 @@ def test_from_files_to_table(work, tmp_path, capsys):
     assert (tmp_path / "mismatch.png").stat().st_size > 5000
 
 
+def test_compared_with_another_file_without_reading_again(work, tmp_path, monkeypatch):
+    assert main(command(work, tmp_path)) == 0
+    first = json.loads((tmp_path / "mismatch.json").read_text())["at_equal_length"]
+    monkeypatch.setattr(mismatch, "load", None)
+    assert main(command(work, tmp_path, "--against", "drawn", "sft")) == 0
+    again = json.loads((tmp_path / "mismatch.json").read_text())["at_equal_length"]
+    assert [(row["group"], row["against"]) for row in again] == [("sft", "drawn"), ("drawn, wrong", "drawn, right")]
+    assert again[0]["difference"][0] == pytest.approx(-first[0]["difference"][0])
+    with pytest.raises(SystemExit, match="--against answers: give names among sft, drawn"):
+        main(command(work, tmp_path, "--against", "answers"))
+
+
 def loaded(path):
     return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
 
