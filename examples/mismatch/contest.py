@@ -29,7 +29,7 @@ GPUS = {"distill": 2}  # else one
 
 
 def elapsed(bars: str) -> int:
-    r"""Seconds of an SFT by its progress bars, the last of each epoch.
+    r"""Seconds of an SFT by its progress bars, the last of each epoch: whole ones, rounded down as bars do.
 
     >>> elapsed("Epoch 1/2: 0%| | 0/8 [00:00<?, ?it/s]\nEpoch 1/2: 100%|#| 8/8 [01:02<00:00]\nEpoch 2/2: [00:58<00:01]")
     120
