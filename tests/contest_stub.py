@@ -32,7 +32,7 @@ def train(folder: Path, step: str, model: str) -> None:
     for file in Path(model).iterdir():
         (saved / "huggingface" / file.name).symlink_to(file)
     (folder / "latest_checkpointed_iteration.txt").write_text(step)
-    print("Epoch 1/1000: 100%|#| 1/1 [00:40<00:00,  1.00s/it]")
+    print("Epoch 1/1000: 1/1 [40.00<")
 
 
 def main(words: list[str]) -> None:

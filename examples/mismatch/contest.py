@@ -28,15 +28,14 @@ LABELS = {
 GPUS = {"distill": 2}  # else one
 
 
-def elapsed(bars: str) -> int:
-    r"""Seconds of an SFT by its progress bars, the last of each epoch: whole ones, rounded down as bars do.
+def elapsed(bars: str) -> float:
+    r"""Seconds of an SFT by its progress bars (in contest.sh's format), the last of each epoch.
 
-    >>> elapsed("Epoch 1/2: 0%| | 0/8 [00:00<?, ?it/s]\nEpoch 1/2: 100%|#| 8/8 [01:02<00:00]\nEpoch 2/2: [00:58<00:01]")
-    120
+    >>> elapsed("Epoch 1/2: 0/8 [0.00<\nEpoch 1/2: 8/8 [62.25<\nEpoch 2/2: 8/8 [58.50<")
+    120.75
     """
-    last = dict(re.findall(r"^Epoch (\d+)/.*\[([\d:]+)<", bars, re.MULTILINE))
-    clocks = (reversed(clock.split(":")) for clock in last.values())
-    return sum(int(part) * 60**power for clock in clocks for power, part in enumerate(clock))
+    last = dict(re.findall(r"^Epoch (\d+)/.*\[([\d.]+)<", bars, re.MULTILINE))
+    return sum(map(float, last.values()))
 
 
 def minutes(results: Path, name: str) -> float | None:

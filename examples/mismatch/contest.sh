@@ -58,8 +58,9 @@ clocked() {
 
 # steps NAME FILE WINDOW STEPS: SFT; its progress bars -> results/NAME_bars.txt, as verl's SFT trainer logs no times
 steps() {
-  EPOCHS=1000 sft "$1" "$WORK/$2" "$3" trainer.total_training_steps="$4"
-  tr '\r' '\n' < "logs/$1.log" | grep -aoE '^Epoch [^[]*\[[0-9:]+<' > "results/$1_bars.txt"
+  TQDM_BAR_FORMAT='{desc}: {n}/{total} [{elapsed_s:.2f}<' \
+    EPOCHS=1000 sft "$1" "$WORK/$2" "$3" trainer.total_training_steps="$4"
+  tr '\r' '\n' < "logs/$1.log" | grep -aoE '^Epoch [^[]*\[[0-9.]+<' > "results/$1_bars.txt"
 }
 
 # distill: SA's SFT teaches MODEL under the window; without verl's own evaluations: `judge` follows

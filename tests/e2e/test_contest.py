@@ -33,8 +33,7 @@ def test_contest(tmp_path, monkeypatch):
     assert list(rows) == ["SA", "rationales"]
     for name, row in rows.items():
         assert row["problems"] == row["rl"]["problems"] == ROWS, name
-        assert row["minutes"] is not None, "a progress bar shows whole seconds: 0 of so few steps on a fast machine"
-        assert row["rl"]["minutes"] > 0, name
+        assert row["minutes"] > 0 and row["rl"]["minutes"] > 0, name
     windows = {"SA": None, "rationales": 16, "rl_SA": 1024 + 32, "rl_rationales": 16}
     for name, window in windows.items():
         assert json.loads((work / f"results/eval_{name}.json").read_text())["window"] == window, name

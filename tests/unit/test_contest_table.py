@@ -10,7 +10,7 @@ from answers import write
 from scripts import load
 
 RIGHT = {"SA": 8, "rationales": 2, "own": 5, "distill": 6, "rl_SA": 9, "rl_distill": 7}  # of 10 problems
-BARS = "Epoch 1/1000:  50%|# | 1/2 [00:20<00:20, 20s/it]\nEpoch 1/1000: 100%|##| 2/2 [00:40<00:00, 20s/it]\n"
+BARS = "Epoch 1/1000: 1/2 [20.00<\nEpoch 1/1000: 2/2 [40.00<\n"
 
 
 @pytest.fixture
