@@ -24,8 +24,9 @@ LABELS = {
     "own": "SFT on own right answers",
     "low": "SFT on the half of low need",
     "distill": "on-policy distillation",
+    "both": "half of that SFT, then half of the distillation",
 }
-GPUS = {"distill": 2}  # else one
+GPUS = {"distill": 2, "both": 2}  # else one
 
 
 def elapsed(bars: str) -> float:
@@ -43,12 +44,15 @@ def minutes(results: Path, name: str) -> float | None:
     log, bars = results / f"{name}.csv", results / f"{name}_bars.txt"
     if bars.exists():
         return elapsed(bars.read_text()) / 60
-    return GPUS.get(name, 1) * sum(series(log, "timing_s/step")[1]) / 60 if log.exists() else None
+    before = minutes(results, "half") if name == "both" else 0.0
+    if before is None or not log.exists():
+        return None
+    return before + GPUS.get(name, 1) * sum(series(log, "timing_s/step")[1]) / 60
 
 
 def preparing(results: Path, name: str) -> float | None:
     """GPU minutes before a conversion can begin: of drawing, of measuring, of the teacher's SFT; None if not known."""
-    if name == "distill":
+    if name in GPUS:
         return minutes(results, REFERENCE)
     stamp = results / f"{({'own': 'draw', 'low': 'measure'}).get(name)}.seconds"
     return int(stamp.read_text()) / 60 if stamp.exists() else None

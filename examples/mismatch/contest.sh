@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Which conversion to a window is best at equal GPU minutes? A model of full attention is converted in four ways, the
+# Which conversion to a window is best at equal GPU minutes? A model of full attention is converted in five ways, the
 # BEST get RL under the window; the reference is SFT on rationales and RL under full attention. Greedy accuracy on
 # GSM8K's test set after each. GPUs of 80 GB, two of them for distill; without one, on the CPU.
 #   bash examples/mismatch/contest.sh [more overrides for RL]
 #   rationales  SFT on GSM8K's                    own      SFT on the model's own right answers
 #   low         SFT on the half of the rationales, by tokens, that needs least of what is older than the window
 #   distill     on-policy distillation; the teacher is the reference after its SFT, on a GPU of its own
+#   both        half of `rationales`, then half of `distill`
 # By default each trains for about 2 GPU minutes, by what an H100 took for what is like it: 234 steps of SFT (two epochs
 # of rationales) 110 s; 162 steps on own answers, which are longer, as long as 232 on rationales; a step of GRPO 9 s,
 # twice that on two GPUs. The table has what they took. A stage whose output exists is skipped; weights that nothing
@@ -15,7 +16,7 @@
 #              WORK     everything is written here    WINDOW  tokens
 #              CONVERSIONS                            BEST    so many get RL, by accuracy
 #              SFT_STEPS, OWN_STEPS (of own), BATCH, TOKENS (of a micro-batch of SFT)
-#              DISTILL_STEPS, DISTILL_LR              STEPS   of RL; of both: PROMPTS (a step), RL_TOKENS, KV_GIB
+#              DISTILL_STEPS, DISTILL (overrides)     STEPS   of RL; of both: PROMPTS (a step), RL_TOKENS, KV_GIB
 #              STRIDE   of `mismatch`                 SAMPLES, KEEP  answers drawn a problem, right ones kept at most
 #              RESPONSE tokens, at most               LIMIT   problems of each file (empty: all)
 #              JOBS     stages side by side on a GPU: with more than one, minutes are longer
@@ -27,12 +28,12 @@ MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}
 DATA=${DATA:?a folder with train.jsonl, test.jsonl}
 WORK=${WORK:-$own/work/contest}
 WINDOW=${WINDOW:-96}
-CONVERSIONS=${CONVERSIONS:-rationales own low distill}
+CONVERSIONS=${CONVERSIONS:-rationales own low distill both}
 BEST=${BEST:-2}
 SFT_STEPS=${SFT_STEPS:-234}
 OWN_STEPS=${OWN_STEPS:-163}
 DISTILL_STEPS=${DISTILL_STEPS:-6}
-DISTILL_LR=${DISTILL_LR:-1e-5}
+DISTILL=${DISTILL-actor_rollout_ref.actor.optim.lr=1e-5}
 STEPS=${STEPS:-100}
 PROMPTS=${PROMPTS:-64}
 STRIDE=${STRIDE:-16}
@@ -63,12 +64,19 @@ steps() {
   tr '\r' '\n' < "logs/$1.log" | grep -aoE '^Epoch [^[]*\[[0-9.]+<' > "results/$1_bars.txt"
 }
 
-# distill: SA's SFT teaches MODEL under the window; without verl's own evaluations: `judge` follows
+# distill NAME STEPS [STUDENT]: SA's SFT teaches it (MODEL, unless given) under the window; without verl's own
+# evaluations: `judge` follows
 distill() {
-  local teacher=distillation.teacher_models.teacher_model.model_path
-  STEPS=$DISTILL_STEPS adapt=$distill rl distill "$MODEL" "$WINDOW" 1 "$train" "$test" \
-    "$teacher=$(checkpoint SA)" actor_rollout_ref.actor.optim.lr="$DISTILL_LR" trainer.val_before_train=false \
-    trainer.test_freq=-1
+  local student=$MODEL teacher=distillation.teacher_models.teacher_model
+  if [ "$(newest "$1")" -ge "$2" ]; then return; fi
+  learn SA
+  if [ -n "${3:-}" ]; then
+    learn "$3"
+    student=$(checkpoint "$3")
+  fi
+  # shellcheck disable=SC2086
+  STEPS=$2 adapt=$distill rl "$1" "$student" "$WINDOW" 1 "$train" "$test" "$teacher.model_path=$(checkpoint SA)" \
+    "$teacher.inference.gpu_memory_utilization=0.3" trainer.val_before_train=false trainer.test_freq=-1 $DISTILL
 }
 
 # learn NAME: a conversion, or SA, the reference -> NAME/
@@ -85,7 +93,9 @@ learn() {
       half low 1
       steps low data/low_1/sft.parquet "$WINDOW" "$SFT_STEPS"
       ;;
-    distill) if [ "$(newest distill)" -lt "$DISTILL_STEPS" ]; then learn SA; distill; fi ;;
+    distill) distill distill "$DISTILL_STEPS" ;;
+    half) steps half data/gsm8k/sft.parquet "$WINDOW" $((SFT_STEPS / 2)) ;;
+    both) distill both $((DISTILL_STEPS / 2)) half ;;
     *) say "no such conversion: $1"; return 1 ;;
   esac
 }
@@ -124,10 +134,17 @@ ranking() {
 doctor
 prepare
 for name in SA $CONVERSIONS; do
-  if [ "$name" != distill ]; then beside convert "$name"; fi
+  case $name in
+    distill) ;;
+    both) if [ ! -s results/eval_both.json ]; then beside learn half; fi ;;
+    *) beside convert "$name" ;;
+  esac
 done
 wait
-case " $CONVERSIONS " in *' distill '*) convert distill & wait ;; esac  # alone, and with every GPU in its sight
+for name in $CONVERSIONS; do  # alone, and with every GPU in its sight
+  case $name in distill | both) convert "$name" & wait ;; esac
+done
+rm -rf "${WORK:?}/half"
 best=$(ranking | awk "NR <= $BEST")
 for name in $(ranking | awk "NR > $BEST"); do rm -rf "${WORK:?}/$name"; done
 for name in SA $best; do beside reinforce "$name"; done

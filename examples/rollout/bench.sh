@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# `python -m swarr_verl bench` of whole shapes, random weights, the largest batch that fits; then vLLM without this
-# package's plugin under one of the windows. A GPU.
+# `python -m swarr_verl bench` of whole shapes, random weights, the largest batch that fits; vLLM without this package's
+# plugin under some of the windows; and what the GPU does in a decode step, kernel by kernel. A GPU.
 #   bash examples/rollout/bench.sh
 # A bench that is done is skipped; one that is not has its rows so far in results/NAME.part. Environment:
 #   WORK     everything is written here   SHAPES  1.5b 7b        WINDOWS, DEPTHS  tokens
-#   STOCK    shapes without the plugin    STOCK_WINDOW, STOCK_DEPTH               PYTHON
+#   STOCK    shapes without the plugin    STOCK_WINDOWS, STOCK_DEPTH
+#   PROFILES of SHAPE:WINDOW:DEPTH, window 0 for full attention                   PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 WORK=${WORK:-$here/work/bench}
@@ -13,8 +14,9 @@ SHAPES=${SHAPES-1.5b 7b}
 WINDOWS=${WINDOWS:-4096 2048 1024}
 DEPTHS=${DEPTHS:-4096 8192 16384 32768 65536 131072}
 STOCK=${STOCK-1.5b}
-STOCK_WINDOW=${STOCK_WINDOW:-4096}
+STOCK_WINDOWS=${STOCK_WINDOWS:-4096 2048}
 STOCK_DEPTH=${STOCK_DEPTH:-32768}
+PROFILES=${PROFILES-7b:4096:32768 7b:2048:32768 1.5b:0:32768 1.5b:2048:32768}
 py=${PYTHON:-python3}
 # Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time.
 engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}}'
@@ -28,5 +30,15 @@ bench() {
   mv "$out.part" "$out"
 }
 
+# profile SHAPE WINDOW DEPTH -> results/profile_SHAPE_WINDOW.md; its trace stays in WORK
+profile() {
+  local name=profile_$1_$2
+  if [ -e "$WORK/results/$name.md" ]; then return; fi
+  "$py" "$here/profile_decode.py" "$1" "$2" "$3" "$WORK/$name"
+  mkdir -p "$WORK/results"
+  cp "$WORK/$name/kernels.md" "$WORK/results/$name.md"
+}
+
 for shape in $SHAPES; do bench "$shape" "$shape" "$WINDOWS" "$DEPTHS"; done
-for shape in $STOCK; do bench "stock_$shape" "$shape" "$STOCK_WINDOW" "$STOCK_DEPTH" VLLM_PLUGINS=none; done
+for shape in $STOCK; do bench "stock_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH" VLLM_PLUGINS=none; done
+for one in $PROFILES; do IFS=: read -r shape window depth <<< "$one"; profile "$shape" "$window" "$depth"; done

@@ -48,15 +48,18 @@ def on_gpus(tmp_path, checkpoint):
     return contest(tmp_path, checkpoint, "echo 0; echo 1")
 
 
-def test_four_conversions_and_rl_from_the_best_two(on_gpus, tmp_path, checkpoint):
+def test_five_conversions_and_rl_from_the_best_two(on_gpus, tmp_path, checkpoint):
     stages = trained(on_gpus)
-    assert set(stages) == {"SA", "rationales", "own", "low", "distill", "rl_SA", "rl_distill", "rl_low"}
+    converted = {"SA", "rationales", "own", "low", "distill", "half", "both"}
+    assert set(stages) == converted | {"rl_SA", "rl_distill", "rl_low"}
     work = tmp_path / "work"
     wanted = {
         "rationales": f"data.train_files={work}/data/gsm8k/sft.parquet",
         "own": f"data.train_files={work}/results/drawn_gsm8k.parquet",
         "low": f"data.train_files={work}/data/low_1/sft.parquet",
         "distill": f"distillation.teacher_models.teacher_model.model_path={work}/SA/global_step_234/huggingface",
+        "half": "trainer.total_training_steps=117",
+        "both": f"actor_rollout_ref.model.path={work}/half/global_step_117/huggingface",
         "rl_low": f"actor_rollout_ref.model.path={work}/low/global_step_234/huggingface",
         "rl_distill": f"actor_rollout_ref.model.path={work}/distill/global_step_6/huggingface",
     }
@@ -65,8 +68,10 @@ def test_four_conversions_and_rl_from_the_best_two(on_gpus, tmp_path, checkpoint
         assert "swarr.window=96" in stages[name]["words"], name
     assert not any(word.startswith("swarr.window") for word in stages["SA"]["words"])
     assert "swarr.window=1536" in stages["rl_SA"]["words"]
-    assert stages["distill"]["gpus"] is None, "all of them"
-    assert {call["gpus"] for name, call in stages.items() if name != "distill"} == {"0", "1"}
+    assert stages["distill"]["gpus"] is stages["both"]["gpus"] is None, "all of them"
+    assert {call["gpus"] for name, call in stages.items() if name not in ("distill", "both")} == {"0", "1"}
+    assert "trainer.total_training_steps=3" in stages["both"]["words"]
+    assert wanted["distill"] in stages["both"]["words"], "the same teacher"
     table = (work / "results" / "contest.md").read_text()
     assert "| on-policy distillation | - | 0.7 | 60.0 " in table and " 67 [" in table
     assert not list(work.glob("*/global_step_*")), "weights"
