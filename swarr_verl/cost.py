@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 BLOCK = 16  # tokens of a KV-cache block, vLLM's default
 MOST = 1024  # sequences of a decode step, unless asked otherwise
+LOGITS = 14  # times that vLLM's sampler reads or writes a step's logits, 4 bytes each: by profile, examples/rollout
 
 
 def _itemsize(hf_config: PretrainedConfig) -> int:
@@ -56,6 +57,7 @@ class Cost:
         products: parameters that a token is multiplied with; of an MoE's experts, the share that it is sent to.
         token: bytes of keys and values of one token in one layer.
         windows: of each layer, tokens; None is full attention.
+        vocabulary: logits of a token.
     """
 
     weights: int
@@ -63,6 +65,7 @@ class Cost:
     products: int
     token: int
     windows: tuple[int | None, ...]
+    vocabulary: int
 
     @classmethod
     def of(cls, hf_config: PretrainedConfig, windows: list[int | None]) -> Cost:
@@ -76,7 +79,8 @@ class Cost:
         read = sum(sizes.values()) - looked_up
         idle = experts - experts * hf_config.num_experts_per_tok // hf_config.num_experts if experts else 0
         token = kv_bytes_per_token(hf_config)
-        return cls((read + looked_up) * itemsize, read * itemsize, read - idle, token, tuple(windows))
+        sizes_of = (read + looked_up) * itemsize, read * itemsize, read - idle
+        return cls(*sizes_of, token, tuple(windows), hf_config.vocab_size)
 
     def kept(self, depth: int) -> int:
         """Bytes of KV cache that a sequence of `depth` tokens keeps, in whole blocks."""
@@ -92,9 +96,10 @@ class Cost:
         return self.read + sequences * self.token * seen
 
     def seconds(self, depth: int, sequences: int, bandwidth: float, flops: float) -> float:
-        """What a decode step takes: reading its bytes at `bandwidth` a second, then multiplying at `flops` a second.
+        """What a decode step takes: reading and sampling at `bandwidth` bytes a second, products at `flops` a second.
 
-        The two add up: the kernels that read the cache and those that multiply run one after the other, and in
-        products of some hundred tokens reading hides little (examples/rollout: within 17 % of what was measured).
+        They add up: the kernels that read the cache and those that multiply run one after the other, and in products
+        of some hundred tokens reading hides little. How far it is off: examples/rollout.
         """
-        return self.step(depth, sequences) / bandwidth + 2 * sequences * self.products / flops
+        sampled = LOGITS * 4 * sequences * self.vocabulary
+        return (self.step(depth, sequences) + sampled) / bandwidth + 2 * sequences * self.products / flops

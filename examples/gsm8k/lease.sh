@@ -5,11 +5,14 @@
 #   install              after the last: stack and this package -> $SITE; weights dequantised; model, data, work -> $LEASE
 #   start [overrides]    $SCRIPT (run.sh) of examples/$EXAMPLE (gsm8k) in the background; its knobs from the environment
 #   poll [SECONDS]       wait for it, at most so long; print where it stands; collect
-#   collect              results.tar.gz.00, .01, ... (one file, cut up) and logs.tar.gz -> $OUT
+#   collect              results/ and logs/ as results.tar.gz.00, .01, ... (one file, cut up) -> $OUT
+# Several scripts: each has a LEASE of its own, and MODEL and DATA of that of `install`; it starts once all those of AFTER
+# have ended. `poll` and `collect` take all that ALL names; the file then has a folder for each.
 #   stop                 end it and what it started; `start` goes on from there
 #   finish               cells.sh when time runs short: stop, start with STEPS of the newest checkpoint that all cells have
 set -euo pipefail
 export SITE=${SITE:-/tmp/site} LEASE=${LEASE:-/tmp/gsm8k}
+ALL=${ALL:-$LEASE}
 py=${PYTHON:-python3}
 . examples/pieces.sh
 mkdir -p "$LEASE"/work/{logs,results}
@@ -33,33 +36,44 @@ start() {
   rm -rf "$LEASE/exit" "$LEASE/code"
   cp -r "examples/${EXAMPLE:-gsm8k}" "$LEASE/code"  # later calls replace the checkout under a running script
   export MODEL=${MODEL:-$LEASE/model} DATA=${DATA:-$LEASE/data} WORK=$LEASE/work
-  background "echo \$\$ > $LEASE/pid; bash $LEASE/code/${SCRIPT:-run.sh} ${*@Q} >> $LEASE/work/logs/run.log 2>&1; \
+  background "echo \$\$ > $LEASE/pid; for one in ${AFTER:-}; do until [ -e \$one/exit ]; do sleep 1; done; done
+    bash $LEASE/code/${SCRIPT:-run.sh} ${*@Q} >> $LEASE/work/logs/run.log 2>&1; \
     echo \$? > $LEASE/exit"
 }
 
+running() { for one in $ALL; do if [ ! -e "$one/exit" ]; then return; fi; done; return 1; }
+
 poll() {
-  end=$((SECONDS + ${1:-0}))
-  while [ ! -e "$LEASE/exit" ] && [ $SECONDS -lt $end ]; do sleep 2; done
-  echo "exit: $(cat "$LEASE/exit" 2>/dev/null || echo running)"
-  tail -n 12 "$LEASE/work/logs/run.log" || true
-  if [ -e "$LEASE/code/progress.py" ]; then "$py" "$LEASE/code/progress.py" "$LEASE/work/results" || true; fi
+  local one log end=$((SECONDS + ${1:-0})) lines=12
+  while running && [ $SECONDS -lt $end ]; do sleep 2; done
+  if [[ $ALL == *' '* ]]; then lines=3; fi
+  for one in $ALL; do
+    echo "$one exit: $(cat "$one/exit" 2>/dev/null || echo running)"
+    tail -n $lines "$one/work/logs/run.log" 2> /dev/null | tr '\r' '\n' | tail -n $lines | cut -c1-300 || true
+    if [ -e "$one/code/progress.py" ]; then "$py" "$one/code/progress.py" "$one/work/results" || true; fi
+    if [ "$(cat "$one/exit" 2>/dev/null || echo 0)" != 0 ]; then  # what failed is what was written to last
+      for log in $(ls -t "$one"/work/logs/*.log | head -n 2); do echo "== $log"; tail -n 40 "$log" | cut -c1-300; done
+    fi
+  done
   nvidia-smi --query-gpu=memory.used,utilization.gpu --format=csv,noheader || true
-  if [ "$(cat "$LEASE/exit" 2>/dev/null || echo 0)" != 0 ]; then  # what failed is what was written to last
-    for log in $(ls -t "$LEASE"/work/logs/*.log | head -n 2); do echo "== $log"; tail -n 40 "$log" | cut -c1-300; done
-  fi
   collect
 }
 
 collect() {
-  out=${OUT:?is set by the tool}
-  tar -C "$LEASE/work" -cz results | split -d -b 15m - "$LEASE/results.tar.gz."  # the tool takes 16 MiB a file
-  mv "$LEASE"/results.tar.gz.* "$out/"  # whole, should the machine's time run out meanwhile
-  rm -rf "$LEASE/logs"
-  mkdir "$LEASE/logs"
-  for log in "$LEASE"/work/logs/*.log "$LEASE"/work/doctor.*; do
-    [ -e "$log" ] && tail -c 4000000 "$log" > "$LEASE/logs/$(basename "$log")"
+  local one log to out=${OUT:?is set by the tool} all=$LEASE/all
+  rm -rf "$all"
+  for one in $ALL; do
+    to=$all
+    if [[ $ALL == *' '* ]]; then to=$all/$(basename "$one"); fi
+    mkdir -p "$to/logs"
+    ln -s "$one/work/results" "$to/results"
+    for log in "$one"/work/logs/*.log "$one"/work/doctor.*; do
+      if [ -e "$log" ]; then tail -c 4000000 "$log" > "$to/logs/$(basename "$log")"; fi
+    done
   done
-  tar -C "$LEASE" -czf "$out/logs.tar.gz" logs
+  # Files that grow meanwhile are taken as they are. The tool takes 16 MiB a file.
+  { tar -C "$all" -chz . || [ $? = 1 ]; } | split -d -b 15m - "$LEASE/results.tar.gz."
+  mv "$LEASE"/results.tar.gz.* "$out/"  # whole, should the machine's time run out meanwhile
 }
 
 stop() { kill -TERM -- "-$(cat "$LEASE/pid")"; }

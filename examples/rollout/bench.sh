@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# `python -m swarr_verl bench` of whole shapes, random weights, the largest batch that fits; vLLM without this package's
-# plugin under some of the windows; and what the GPU does in a decode step, kernel by kernel. A GPU.
+# `python -m swarr_verl bench` of whole shapes, random weights, the largest batch that fits; some of the windows with and
+# without this package's plugin; what the GPU does in a decode step, kernel by kernel; and what its matrix products take
+# by the number of sequences. A GPU.
 #   bash examples/rollout/bench.sh
 # A bench that is done is skipped; one that is not has its rows so far in results/NAME.part. Environment:
 #   WORK     everything is written here   SHAPES  1.5b 7b        WINDOWS, DEPTHS  tokens
-#   STOCK    shapes without the plugin    STOCK_WINDOWS, STOCK_DEPTH
-#   PROFILES of SHAPE:WINDOW:DEPTH, window 0 for full attention                   PYTHON
+#   STOCK    shapes without the plugin, and with it  STOCK_WINDOWS, STOCK_DEPTH
+#   PROFILES of SHAPE:WINDOW:DEPTH, window 0 for full attention
+#   PRODUCTS shapes                                                               PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 WORK=${WORK:-$here/work/bench}
@@ -17,6 +19,7 @@ STOCK=${STOCK-1.5b}
 STOCK_WINDOWS=${STOCK_WINDOWS:-4096 2048}
 STOCK_DEPTH=${STOCK_DEPTH:-32768}
 PROFILES=${PROFILES-7b:4096:32768 7b:2048:32768 1.5b:0:32768 1.5b:2048:32768}
+PRODUCTS=${PRODUCTS-1.5b 7b}
 py=${PYTHON:-python3}
 # Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time.
 engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}}'
@@ -35,10 +38,17 @@ profile() {
   local name=profile_$1_$2
   if [ -e "$WORK/results/$name.md" ]; then return; fi
   "$py" "$here/profile_decode.py" "$1" "$2" "$3" "$WORK/$name"
-  mkdir -p "$WORK/results"
   cp "$WORK/$name/kernels.md" "$WORK/results/$name.md"
 }
 
+mkdir -p "$WORK/results"
 for shape in $SHAPES; do bench "$shape" "$shape" "$WINDOWS" "$DEPTHS"; done
-for shape in $STOCK; do bench "stock_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH" VLLM_PLUGINS=none; done
+for shape in $STOCK; do  # both at this one depth: vLLM's tables are as wide as the deepest
+  bench "plugin_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH"
+  bench "stock_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH" VLLM_PLUGINS=none
+done
 for one in $PROFILES; do IFS=: read -r shape window depth <<< "$one"; profile "$shape" "$window" "$depth"; done
+for shape in $PRODUCTS; do
+  out=$WORK/results/products_$shape.json
+  if [ ! -e "$out" ]; then "$py" "$here/products.py" "$shape" --out "$out"; fi
+done

@@ -27,7 +27,7 @@ GIB = 2**30
     memory=st.integers(8, 192),
 )
 def test_what_is_advised_fits(weights, token, windows, length, memory):
-    cost = Cost(weights, weights, 0, token, tuple(windows))
+    cost = Cost(weights, weights, 0, token, tuple(windows), 0)
     found = advise(cost, length, memory * GIB)
     usable = SHARE * memory * GIB - BESIDE - weights
     if found is None:
@@ -50,7 +50,7 @@ def test_a_graph_pads_little(sequences):
 
 def test_a_window_leaves_the_memory_to_the_trainer():
     """Qwen2.5-7B's sizes, 32768 tokens: full attention takes the card for 30, a window of 96 0.35 of it for 1024."""
-    dense, found = (advise(Cost(15 * GIB, 14 * GIB, 0, 2048, (w,) * 28), 32768, 80 * GIB) for w in (None, 96))
+    dense, found = (advise(Cost(15 * GIB, 14 * GIB, 0, 2048, (w,) * 28, 0), 32768, 80 * GIB) for w in (None, 96))
     assert dense and found
     assert (dense["max_num_seqs"], dense["gpu_memory_utilization"]) == (30, 0.9)
     assert dense["cudagraph_capture_sizes"] is None, "vLLM's own do"

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """stages.sh: which GPU a stage gets. pieces.sh: what travels is whole at the other end. lease.sh: a run cut short."""
 
+import functools
 import os
 import subprocess
 import sys
 import tarfile
 import time
 from pathlib import Path
+
+import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BESIDE = """
@@ -73,28 +76,69 @@ def test_pieces_join_to_what_was_cut_up(tmp_path):
     assert not list(there.glob("part*"))
 
 
-def test_finish_takes_the_step_that_all_cells_have(tmp_path):
-    """verl ends the file without a line end, so that they run together when read at once."""
-    work, stub = tmp_path / "lease" / "work", tmp_path / "examples" / "stub"
-    for name, step in {"rl_SA_1": "100", "rl_SWA_1": "100", "rl_SWA_2": "80"}.items():
-        (work / name).mkdir(parents=True)
-        (work / name / "latest_checkpointed_iteration.txt").write_text(step)
-    stub.mkdir(parents=True)
-    (stub / "cells.sh").write_text('echo "$STEPS $CELLS" >> "$WORK/began"; [ "$STEPS" = 80 ] || sleep 60\n')
+@pytest.fixture
+def lease(tmp_path):
+    """Calls lease.sh, whose only example is a stub, written by the test."""
+    (tmp_path / "examples" / "stub").mkdir(parents=True)
     (tmp_path / "examples" / "pieces.sh").symlink_to(EXAMPLES / "pieces.sh")
-    env = {**os.environ, "LEASE": str(tmp_path / "lease"), "SITE": str(tmp_path / "site"), "CELLS": "SA_1 SWA_1 SWA_2"}
-    env |= {"EXAMPLE": "stub", "SCRIPT": "cells.sh", "PYTHON": sys.executable, "OUT": str(tmp_path)}
+    env = {**os.environ, "LEASE": str(tmp_path / "lease"), "SITE": str(tmp_path / "site"), "EXAMPLE": "stub"}
+    env |= {"SCRIPT": "cells.sh", "PYTHON": sys.executable, "OUT": str(tmp_path)}
 
-    def lease(*words: str, **more: str) -> str:
+    def call(*words: str, **more: str) -> str:
         command = ["bash", str(EXAMPLES / "gsm8k" / "lease.sh"), *words]
         options = {"cwd": tmp_path, "env": {**env, **more}, "check": True, "timeout": 60, "text": True}
         return subprocess.run(command, stdout=subprocess.PIPE, **options).stdout
 
+    return call
+
+
+def packed(out: Path) -> set[str]:
+    """What comes back."""
+    with tarfile.open(out / "results.tar.gz.00") as parts:
+        return {os.path.normpath(name) for name in parts.getnames()} - {"."}
+
+
+def test_finish_takes_the_step_that_all_cells_have(tmp_path, lease):
+    """verl ends the file without a line end, so that they run together when read at once."""
+    work = tmp_path / "lease" / "work"
+    for name, step in {"rl_SA_1": "100", "rl_SWA_1": "100", "rl_SWA_2": "80"}.items():
+        (work / name).mkdir(parents=True)
+        (work / name / "latest_checkpointed_iteration.txt").write_text(step)
+    (tmp_path / "examples" / "stub" / "cells.sh").write_text(
+        'echo "$STEPS $CELLS" >> "$WORK/began"; [ "$STEPS" = 80 ] || sleep 60\n'
+    )
+    lease = functools.partial(lease, CELLS="SA_1 SWA_1 SWA_2")
     lease("start", STEPS="120")
     while not (work / "began").exists():
         time.sleep(0.05)
     assert "step 80" in lease("finish")
     assert "exit: 0" in lease("poll", "30")
-    with tarfile.open(tmp_path / "results.tar.gz.00") as parts:
-        assert parts.getnames() == ["results"]
+    assert packed(tmp_path) == {"results", "logs", "logs/run.log"}
     assert (work / "began").read_text().splitlines() == ["120 SA_1 SWA_1 SWA_2", "80 SA_1 SWA_1 SWA_2"]
+
+
+def test_scripts_one_after_another_come_back_together(tmp_path, lease):
+    (tmp_path / "examples" / "stub" / "cells.sh").write_text(
+        'cat "$BEFORE" > "$WORK/results/found" 2> /dev/null || sleep 1; echo done > "$WORK/results/end"\n'
+    )
+    first, second = (str(tmp_path / name) for name in ("first", "second"))
+    lease("start", LEASE=second, AFTER=first, BEFORE=f"{first}/work/results/end")
+    lease("start", LEASE=first, BEFORE="nothing")
+    text = lease("poll", "30", ALL=f"{first} {second}")
+    assert f"{first} exit: 0" in text and f"{second} exit: 0" in text
+    assert (tmp_path / "second" / "work" / "results" / "found").read_text() == "done\n"
+    assert {"first/results/end", "second/results/found", "second/logs/run.log"} <= packed(tmp_path)
+
+
+def test_a_poll_ends_while_a_script_runs_and_tells_of_one_that_failed(tmp_path, lease):
+    (tmp_path / "examples" / "stub" / "cells.sh").write_text(
+        'echo "why: $HOW"; [ "$HOW" = well ] && sleep 30; exit 3\n'
+    )
+    first, second = (str(tmp_path / name) for name in ("first", "second"))
+    lease("start", LEASE=first, HOW="well")
+    lease("start", LEASE=second, HOW="badly")
+    while not (tmp_path / "second" / "exit").exists():
+        time.sleep(0.05)
+    text = lease("poll", "1", ALL=f"{first} {second}")
+    assert f"{first} exit: running" in text and f"{second} exit: 3" in text and text.count("why: badly") == 2
+    lease("stop", LEASE=first)
