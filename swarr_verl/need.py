@@ -103,7 +103,7 @@ def context_need(
     groups = [
         (index, end)
         for index, (tokens, prompt) in enumerate(texts)
-        for end in _ends(prompt, len(tokens), window, stride)
+        for end in group_ends(prompt, len(tokens), window, stride)
     ]
     seen = [texts[index][0][end - window - 1 : end] for index, end in groups]
     for (index, end), found in zip(groups, nll(model, seen, [stride] * len(seen), batch), strict=True):
@@ -113,6 +113,6 @@ def context_need(
     return list(zip(whole, truncated, strict=True))
 
 
-def _ends(prompt: int, length: int, window: int, stride: int) -> list[int]:
+def group_ends(prompt: int, length: int, window: int, stride: int) -> list[int]:
     """Where the groups of scored tokens end, last first: those whose last token has more context than `window`."""
     return [end for end in range(length, prompt, -stride) if end - 1 > window]

@@ -48,6 +48,7 @@ def main(words: list[str]) -> None:
         out, kind = Path(words[words.index("--out") + 1]), next(kind for kind in PREPARED if kind in words)
         out.mkdir(parents=True, exist_ok=True)
         (out / PREPARED[kind]).write_text("made")
+        (out / "mismatch.json").write_text("{}")
     elif folder := keys.get("trainer.default_local_dir"):
         model = keys.get("model.path") or keys["actor_rollout_ref.model.path"]
         train(Path(folder), keys["trainer.total_training_steps"], model)

@@ -8,6 +8,8 @@
 #   low         SFT on the half of the rationales, by tokens, that needs least of what is older than the window
 #   distill     on-policy distillation; the teacher is the reference after its SFT, on a GPU of its own
 #   both        half of `rationales`, then half of `distill`
+# Between conversions and RL it measures what SFT under the window loses on a token more than the same SFT without it
+# (results/served.md): of the test problems' rationales, and of the answers of both.
 # By default each trains for about 2 GPU minutes, by what an H100 took for what is like it: 234 steps of SFT (two epochs
 # of rationales) 110 s; 162 steps on own answers, which are longer, as long as 232 on rationales; a step of GRPO 9 s,
 # twice that on two GPUs. The table has what they took. A stage whose output exists is skipped; weights that nothing
@@ -100,6 +102,20 @@ learn() {
   esac
 }
 
+# served: while there are the weights of both
+served() {
+  local text=data/rationales/sft.parquet
+  if [ -s results/served.json ] || [ "$(newest SA)" = 0 ] || [ "$(newest rationales)" = 0 ]; then return; fi
+  say "served"
+  "$py" -m swarr_verl prepare gsm8k --split train --out data/rationales --from data/test.jsonl
+  ln -sf "$WORK/$text" rationales.parquet
+  bounded served "$py" -m swarr_verl mismatch rationales.parquet results/eval_{SA,rationales}.jsonl.gz \
+    --problems "$test" --model "$(checkpoint SA)" --served "$(checkpoint rationales)" --window "$WINDOW" \
+    --stride "$STRIDE" --out served
+  cp served/mismatch.md results/served.md
+  cp served/mismatch.json results/served.json
+}
+
 # checkpoint RUN: its newest
 checkpoint() { find "$WORK/$1/global_step_$(newest "$1")" -type d -name huggingface; }
 
@@ -145,6 +161,7 @@ for name in $CONVERSIONS; do  # alone, and with every GPU in its sight
   case $name in distill | both) convert "$name" & wait ;; esac
 done
 rm -rf "${WORK:?}/half"
+served
 best=$(ranking | awk "NR <= $BEST")
 for name in $(ranking | awk "NR > $BEST"); do rm -rf "${WORK:?}/$name"; done
 for name in SA $best; do beside reinforce "$name"; done

@@ -39,6 +39,9 @@ def test_contest(tmp_path, monkeypatch):
         assert json.loads((work / f"results/eval_{name}.json").read_text())["window"] == window, name
     for name, steps in {"SA": 3, "rationales": 3, "rl_SA": 1, "rl_rationales": 1}.items():
         assert (work / "results" / f"{name}.csv").read_text().splitlines()[-1].split(",")[0] == str(steps), name
+    served = json.loads((work / "results" / "served.json").read_text())["rows"]
+    assert {"rationales", "eval_SA", "eval_rationales"} <= served.keys()
+    assert all("gap" in row for row in served.values()), served
     assert not list(work.glob("*/global_step_*")), "weights"
 
     again = recipe(tmp_path, "again", "../mismatch/contest.sh", [], **KNOBS)

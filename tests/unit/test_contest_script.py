@@ -72,6 +72,10 @@ def test_five_conversions_and_rl_from_the_best_two(on_gpus, tmp_path, checkpoint
     assert {call["gpus"] for name, call in stages.items() if name not in ("distill", "both")} == {"0", "1"}
     assert "trainer.total_training_steps=3" in stages["both"]["words"]
     assert wanted["distill"] in stages["both"]["words"], "the same teacher"
+    (served,) = (call["words"] for call in on_gpus if "--served" in call["words"])
+    for option, name in {"--model": "SA", "--served": "rationales"}.items():
+        assert served[served.index(option) + 1] == f"{work}/{name}/global_step_234/huggingface"
+    assert (work / "results" / "served.json").exists()
     table = (work / "results" / "contest.md").read_text()
     assert "| on-policy distillation | - | 0.7 | 60.0 " in table and " 67 [" in table
     assert not list(work.glob("*/global_step_*")), "weights"
