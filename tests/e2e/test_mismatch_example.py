@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""examples/mismatch on a CPU with a tiny model: what need is of rationales and answers; SFT on a half of low need."""
+"""examples/mismatch on a CPU with a tiny model: need of rationales and answers, by both readers; SFT on half of it."""
 
 import gzip
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import runs
 from parrot import parrot
 from recipes import ROWS, recipe, write_data
+from scripts import EXAMPLES
 from transformers import AutoTokenizer
 
 from swarr_verl.prompts import math_prompt
@@ -50,3 +53,21 @@ def test_a_half_of_low_need(tmp_path):
     assert len(kept) < ROWS
     (row,) = json.loads((tmp_path / "work" / "results" / "halves.json").read_text())
     assert (row["half"], row["SA"]["problems"], row["SWA"]["problems"]) == ("low", ROWS, ROWS) and row["gap"]
+
+
+def test_both_readers_find_the_same_need(tmp_path, checkpoint):
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    messages = [
+        [{"role": "user", "content": f"What is {i} + {7 - i}?"}, {"role": "assistant", "content": "It is seven. " * i}]
+        for i in range(1, 4)
+    ]
+    pq.write_table(pa.table({"messages": messages}), tmp_path / "sft.parquet")
+    engine = {"dtype": "float32", "enforce_eager": True, "block_size": 16, "kv_cache_memory_bytes": 2**26}
+    command = [str(EXAMPLES / "mismatch" / "speed.py"), str(tmp_path / "sft.parquet"), "--model", str(checkpoint)]
+    command += ["--window=8", "--stride=4", f"--engine={json.dumps(engine)}", "--out", str(tmp_path / "speed.json")]
+    run = runs.run(tmp_path, "speed", command, VLLM_ENABLE_V1_MULTIPROCESSING="0")
+    assert run.code == 0, run.output[-3000:]
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert found["transformers"]["tokens"] == found["vllm"]["tokens"] > 24
+    assert found["vllm"]["need"] == pytest.approx(found["transformers"]["need"], abs=1e-5)
+    assert abs(found["vllm"]["need"]) > 1e-4
