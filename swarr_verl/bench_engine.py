@@ -117,7 +117,7 @@ class Bench:
         """Tokens of a request that decodes: its first, `steps` to warm up, `steps` that are timed, and one to end with.
 
         Without the last, what vLLM does with blocks when a request ends would be timed too: a visit of each, those
-        that the window has dropped included; for 853 requests of 131,072 tokens that takes as long as 50 steps.
+        that the window has dropped included. At 131,072 tokens that took as long as tens of steps (examples/rollout).
         """
         return 2 * self.steps + 2
 

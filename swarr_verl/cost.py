@@ -79,8 +79,8 @@ class Cost:
         read = sum(sizes.values()) - looked_up
         idle = experts - experts * hf_config.num_experts_per_tok // hf_config.num_experts if experts else 0
         token = kv_bytes_per_token(hf_config)
-        sizes_of = (read + looked_up) * itemsize, read * itemsize, read - idle
-        return cls(*sizes_of, token, tuple(windows), hf_config.vocab_size)
+        whole, vocabulary = (read + looked_up) * itemsize, hf_config.vocab_size
+        return cls(whole, read * itemsize, read - idle, token, tuple(windows), vocabulary)
 
     def kept(self, depth: int) -> int:
         """Bytes of KV cache that a sequence of `depth` tokens keeps, in whole blocks."""

@@ -63,6 +63,7 @@ collect() {
   local one log to out=${OUT:?is set by the tool} all=$LEASE/all
   rm -rf "$all"
   for one in $ALL; do
+    if [ ! -d "$one/work" ]; then continue; fi  # not begun
     to=$all
     if [[ $ALL == *' '* ]]; then to=$all/$(basename "$one"); fi
     mkdir -p "$to/logs"

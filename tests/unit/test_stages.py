@@ -139,6 +139,6 @@ def test_a_poll_ends_while_a_script_runs_and_tells_of_one_that_failed(tmp_path, 
     lease("start", LEASE=second, HOW="badly")
     while not (tmp_path / "second" / "exit").exists():
         time.sleep(0.05)
-    text = lease("poll", "1", ALL=f"{first} {second}")
+    text = lease("poll", "1", ALL=f"{first} {second} {tmp_path}/not_begun")
     assert f"{first} exit: running" in text and f"{second} exit: 3" in text and text.count("why: badly") == 2
     lease("stop", LEASE=first)
