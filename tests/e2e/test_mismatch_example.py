@@ -34,11 +34,11 @@ def test_rationales_beside_answers(tmp_path):
         tmp_path, "run", "../mismatch/run.sh", ["--stride", "4"], RESULTS=str(tmp_path / "results"), WINDOW="8"
     )
     assert run.code == 0, run.output[-3000:]
-    rows = pq.read_table(tmp_path / "work" / "w8" / "mismatch.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "work" / "results" / "w8" / "mismatch.parquet").to_pylist()
     assert [row["file"] for row in rows] == ["rationales"] * ROWS + ["eval_sft_SA_in_SA"] * ROWS
-    written = json.loads((tmp_path / "work" / "w8" / "mismatch.json").read_text())["at_equal_length"]
+    written = json.loads((tmp_path / "work" / "results" / "w8" / "mismatch.json").read_text())["at_equal_length"]
     assert [(row["group"], row["against"]) for row in written] == [("eval_sft_SA_in_SA", "rationales")]
-    assert (tmp_path / "work" / "w8" / "mismatch.png").exists()
+    assert (tmp_path / "work" / "results" / "w8" / "mismatch.png").exists()
 
 
 def test_a_half_of_low_need(tmp_path):
