@@ -5,7 +5,7 @@
 #   RESULTS=examples/gsm8k/results/groups16 bash examples/mismatch/run.sh [more options of `mismatch`]
 # Environment: MODEL    that reads: of full attention        RESULTS  folder with eval_*_in_*.jsonl.gz (greedy)
 #              DATA     folder with GSM8K's test.jsonl
-#              WORK     results/wWINDOW are written there     WINDOW   tokens          PYTHON
+#              WORK     results/wWINDOW is written there      WINDOW   tokens          PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}
