@@ -29,27 +29,33 @@ def row(work: Path, name: str, need: dict[str, Any]) -> dict[str, Any]:
     styles = [style(json.loads(line)["output"]) for line in lines]
     kept = {key: found[key] for key in ("window", "accuracy", "stderr", "n", "mean_tokens")}
     back = styles.count("recall") / len(styles)
-    return {"model": LABELS[name], **kept, "looks_back": back, "need": need[f"eval_{name}"]["need"]}
+    return {"model": LABELS[name], **kept, "looks_back": back, **measures(need[f"eval_{name}"])}
 
 
-def table(rows: list[dict[str, Any]], data: list[float]) -> list[str]:
-    """Markdown; `data` is the need of the SFT data."""
-    lines = ["| model | accuracy | looks back | need, nats a token |", "|---|---|---|---|"]
-    lines.append("| the SFT data | | | {:.3f} [{:.3f}, {:.3f}] |".format(*data))
+def measures(found: dict[str, Any]) -> dict[str, Any]:
+    """What `mismatch` found of a file."""
+    return {key: found[key] for key in ("nll", "need", "gap")}
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown; nats a token."""
+    lines = ["| answers of | accuracy | looks back | nll | need | served gap |", "|---|---|---|---|---|---|"]
     for one in rows:
-        needs = "{:.3f} [{:.3f}, {:.3f}]".format(*one["need"])
-        accuracy = f"{one['accuracy']:.3f} ± {one['stderr']:.3f}"
-        lines.append(f"| {one['model']} | {accuracy} | {one['looks_back']:.2f} | {needs} |")
+        accuracy = (
+            f"{one['accuracy']:.3f} ± {one['stderr']:.3f} | {one['looks_back']:.2f}" if "window" in one else " | "
+        )
+        need, gap = ("{:.3f} [{:.3f}, {:.3f}]".format(*one[key]) for key in ("need", "gap"))
+        lines.append(f"| {one['model']} | {accuracy} | {one['nll']:.3f} | {need} | {gap} |")
     return lines
 
 
 def main() -> None:
     work = Path(sys.argv[1])
     need = json.loads((work / "need" / "mismatch.json").read_text())["rows"]
-    rows, data = [row(work, name, need) for name in LABELS], need["sft"]["need"]
-    write_whole(work / "toy.json", json.dumps({"data": data, "rows": rows}, indent=1) + "\n")
-    write_whole(work / "toy.md", "\n".join(table(rows, data)) + "\n")
-    print("\n".join(table(rows, data)))
+    rows = [{"model": "the SFT data", **measures(need["sft"])}, *(row(work, name, need) for name in LABELS)]
+    write_whole(work / "toy.json", json.dumps(rows, indent=1) + "\n")
+    write_whole(work / "toy.md", "\n".join(table(rows)) + "\n")
+    print("\n".join(table(rows)))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The quickstart's toy, of which it is known what a window cannot serve: what do need and distillation make of it? From
 # the quickstart's models, on-policy distillation by the model of full attention, after SFT and instead of it, with the
-# steps, answers and learning rate of its RL; then what data and answers need of what is older than the window. A CPU.
+# steps, answers and learning rate of its RL; then need and served gap (SFT with the window, and before it). A CPU.
 #   bash examples/mismatch/toy.sh
 # A stage whose output exists is skipped. Runs the quickstart first. Environment: WORK (of both), SEED.
 set -euo pipefail
@@ -21,5 +21,5 @@ distill() { # distill NAME STUDENT -> eval_NAME
 distill distill_sft "$converted"
 distill distill_sa "$sa"
 stage need python -m swarr_verl mismatch sft.parquet eval_{sa,naive,sft,rl,distill_sft,distill_sa}.jsonl.gz \
-  --problems rl_test.parquet --model "$sa" --window "$WINDOW" --stride 1 --limit 512 --out need
+  --problems rl_test.parquet --model "$sa" --served "$converted" --window "$WINDOW" --stride 1 --limit 512 --out need
 python "$here/toy.py" "$WORK"
