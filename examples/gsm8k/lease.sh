@@ -6,10 +6,10 @@
 #   start [overrides]    $SCRIPT (run.sh) of examples/$EXAMPLE (gsm8k) in the background; its knobs from the environment
 #   poll [SECONDS]       wait for it, at most so long; print where it stands; collect
 #   collect              results/ and logs/ as results.tar.gz.00, .01, ... (one file, cut up) -> $OUT
-# Several scripts: each has a LEASE of its own, and MODEL and DATA of that of `install`; it starts once all those of AFTER
-# have ended. `poll` and `collect` take all that ALL names; the file then has a folder for each.
 #   stop                 end it and what it started; `start` goes on from there
 #   finish               cells.sh when time runs short: stop, start with STEPS of the newest checkpoint that all cells have
+# Several scripts: each has a LEASE of its own, and MODEL and DATA of that of `install`; it starts once all those of AFTER
+# have ended. `poll` and `collect` take all that ALL names; the file then has a folder for each.
 set -euo pipefail
 export SITE=${SITE:-/tmp/site} LEASE=${LEASE:-/tmp/gsm8k}
 ALL=${ALL:-$LEASE}

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table of toy.sh: `python toy.py WORK` writes toy.md and toy.json there."""
 
-import gzip
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "quickstart"))
-from task import style
+from report import row
 
 from swarr_verl.files import write_whole
 
@@ -22,16 +21,6 @@ LABELS = {
 }
 
 
-def row(work: Path, name: str, need: dict[str, Any]) -> dict[str, Any]:
-    """Of one model: accuracy, the share of its answers that look back to the prompt, need of a token."""
-    found = json.loads((work / f"eval_{name}.json").read_text())
-    lines = gzip.decompress((work / f"eval_{name}.jsonl.gz").read_bytes()).decode().splitlines()
-    styles = [style(json.loads(line)["output"]) for line in lines]
-    kept = {key: found[key] for key in ("window", "accuracy", "stderr", "n", "mean_tokens")}
-    back = styles.count("recall") / len(styles)
-    return {"model": LABELS[name], **kept, "looks_back": back, **measures(need[f"eval_{name}"])}
-
-
 def measures(found: dict[str, Any]) -> dict[str, Any]:
     """What `mismatch` found of a file."""
     return {key: found[key] for key in ("nll", "need", "gap")}
@@ -42,7 +31,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     lines = ["| answers of | accuracy | looks back | nll | need | served gap |", "|---|---|---|---|---|---|"]
     for one in rows:
         accuracy = (
-            f"{one['accuracy']:.3f} ± {one['stderr']:.3f} | {one['looks_back']:.2f}" if "window" in one else " | "
+            f"{one['accuracy']:.3f} ± {one['stderr']:.3f} | {one['recall_share']:.2f}" if "window" in one else " | "
         )
         need, gap = ("{:.3f} [{:.3f}, {:.3f}]".format(*one[key]) for key in ("need", "gap"))
         lines.append(f"| {one['model']} | {accuracy} | {one['nll']:.3f} | {need} | {gap} |")
@@ -52,7 +41,10 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     work = Path(sys.argv[1])
     need = json.loads((work / "need" / "mismatch.json").read_text())["rows"]
-    rows = [{"model": "the SFT data", **measures(need["sft"])}, *(row(work, name, need) for name in LABELS)]
+    rows = [
+        {"model": "the SFT data", **measures(need["sft"])},
+    ]
+    rows += [row(work, name, label) | measures(need[f"eval_{name}"]) for name, label in LABELS.items()]
     write_whole(work / "toy.json", json.dumps(rows, indent=1) + "\n")
     write_whole(work / "toy.md", "\n".join(table(rows)) + "\n")
     print("\n".join(table(rows)))

