@@ -123,10 +123,10 @@ def test_second_guard_fires_on_what_the_sides_compute(work, checkpoint, data):
     assert "exceeds swarr.max_probs_diff_mean=0.0001" in run.output
 
 
-def kill_and_resume(work: Path, name: str, arguments: list[str], out: Path, last: int) -> runs.Run:
-    """SIGKILL after the first checkpoint, then the same command again."""
+def kill_and_resume(work: Path, name: str, arguments: list[str], out: Path, last: int, **env: str) -> runs.Run:
+    """SIGKILL after the first checkpoint (`env`: of this first run alone), then the same command again."""
     saved = out / "latest_checkpointed_iteration.txt"
-    killed = runs.run(work, f"{name}_killed", arguments, until=saved.exists)
+    killed = runs.run(work, f"{name}_killed", arguments, until=saved.exists, **env)
     assert killed.code < 0 and last not in killed.metrics, "it must be killed in the middle"
     resumed = runs.run(work, f"{name}_resumed", arguments)
     assert resumed.code == 0, resumed.output[-3000:]
@@ -135,7 +135,8 @@ def kill_and_resume(work: Path, name: str, arguments: list[str], out: Path, last
 
 def test_killed_sft_resumes(work, sft, checkpoint, data):
     out = work / "sft_killed"
-    resumed = kill_and_resume(work, "sft", runs.sft(checkpoint, data, out), out, last=6)
+    steps_are_quick = runs.sabotage("hang")
+    resumed = kill_and_resume(work, "sft", runs.sft(checkpoint, data, out), out, last=6, **steps_are_quick)
     assert sorted(resumed.metrics) == [4, 5, 6]
     for step in (4, 5, 6):
         runs.assert_same(resumed.metrics[step], sft.metrics[step], ["train/loss", "train/grad_norm", "train/lr"])

@@ -48,5 +48,5 @@ def test_readers_of_an_evaluation(tmp_path, monkeypatch):
 
     run = Evaluation.read("rl", tmp_path / "eval_rl.jsonl.gz")
     assert len(run.problems) == 3 and json.loads((tmp_path / "eval_rl.json").read_text())["accuracy"] == 1 / 3
-    row = load("quickstart/report.py").row(tmp_path, "rl")
-    assert row["recall_share"] == 1 / 3 and row["window"] == 14
+    row = load("quickstart/report.py").row(tmp_path, "rl", "SWA after RL")
+    assert row["model"] == "SWA after RL" and row["recall_share"] == 1 / 3 and row["window"] == 14
