@@ -139,6 +139,12 @@ def _add_bench(commands: Any) -> None:
     )
     command.add_argument("--tflops", type=float, metavar="TFLOP/s", help="of a large product (H100, bf16: 780)")
     command.add_argument("--memory", type=float, metavar="GiB", help="for weights and KV cache")
+    command.add_argument(
+        "--host",
+        type=float,
+        metavar="US",
+        help="microseconds that vLLM's Python takes for a sequence in a step (default: measured; --dry: 37)",
+    )
     command.set_defaults(run=_bench)
 
 

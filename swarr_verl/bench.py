@@ -3,7 +3,8 @@
 
 `--dry` predicts from the config alone. Without it, each window gets a vLLM engine of its own (bench_engine.py,
 dummy weights), the same depths, and its measured row beside the prediction, which then takes the speeds of a copy and
-of a matrix product on the same device. The bound is what reading alone would allow.
+of a matrix product on the same device, and that of vLLM's Python on the same host. The bound is what reading alone
+would allow.
 """
 
 from __future__ import annotations
@@ -35,11 +36,24 @@ SHAPES = {  # of Qwen2.5: hidden, MLP, layers, heads, KV heads
 }
 
 
+# A model so small that vLLM's Python sets the pace of a step.
+SMALL = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+SMALL |= {"num_key_value_heads": 1, "vocab_size": 256}
+HOST = 37.0  # microseconds a sequence, where it is not measured: beside an H100, examples/rollout
+
+
 class Device(NamedTuple):
-    """What decoding asks of a device: bytes that it copies a second, and operations of a large product a second."""
+    """What decoding asks of a machine.
+
+    Args:
+        bandwidth: bytes that it copies a second, read and written.
+        flops: operations of a large matrix product a second.
+        host: seconds that vLLM's Python takes for a sequence in a step.
+    """
 
     bandwidth: float
     flops: float
+    host: float
 
 
 class BenchError(UserError):
@@ -79,7 +93,8 @@ def run(options: argparse.Namespace) -> int:
             raise BenchError(
                 "--dry: give --bandwidth, GB a second, --tflops, and --memory, GiB for weights and KV cache."
             )
-        device = Device(1e9 * options.bandwidth, 1e12 * options.tflops)
+        host = HOST if options.host is None else options.host
+        device = Device(1e9 * options.bandwidth, 1e12 * options.tflops, host / 1e6)
         rows = dry(costs, options.depth, options.sequences, device, 2**30 * options.memory)
         write(rows, options.out)
         figure(rows, options.out / "bench.png")
@@ -153,23 +168,31 @@ def measured(
 ) -> Iterator[dict[str, Any]]:
     """Measure each window in an engine of its own, and put beside it what the device's speeds predict."""
     with tqdm(total=len(configs) * len(options.depth), unit=" cells", disable=None) as bar:
+        host = _host(options) if options.host is None else options.host / 1e6
         for window, config in configs.items():
-            lines = _engine(config, options)
-            device = Device(**next(lines))
+            lines = _engine(config, options, options.depth)
+            device = Device(**next(lines), host=host)
             for found in lines:
                 cost, depth, n = costs[window], found["mean_context"], found["sequences"]
                 read = cost.step(round(depth), n) / (found["ms_a_step"] / 1e3)
                 found |= predicted(cost, round(depth), n, device)
-                speeds = {"copy_bandwidth": device.bandwidth, "product_flops": device.flops}
+                speeds = {"copy_bandwidth": device.bandwidth, "product_flops": device.flops, "host_seconds": host}
                 yield found | speeds | {"bandwidth_share": read / device.bandwidth}
                 bar.update()
 
 
-def _engine(config: PretrainedConfig, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _host(options: argparse.Namespace) -> float:
+    """Seconds that vLLM's Python takes for a sequence in a step: of a full batch of a small model."""
+    small = AutoConfig.for_model("qwen2", **QWEN | SMALL)
+    _, row = _engine(small, options, [8 * options.steps])
+    return row["ms_a_step"] / 1e3 / row["sequences"]
+
+
+def _engine(config: PretrainedConfig, options: argparse.Namespace, depths: list[int]) -> Iterator[dict[str, Any]]:
     """The lines of `swarr_verl.bench_engine` as they come."""
     with tempfile.TemporaryDirectory() as folder:
         config.save_pretrained(folder)
-        spec = {"model": folder, "depths": options.depth, "sequences": options.sequences, "steps": options.steps}
+        spec = {"model": folder, "depths": depths, "sequences": options.sequences, "steps": options.steps}
         command = [sys.executable, "-m", "swarr_verl.bench_engine", json.dumps(spec | {"engine": options.engine})]
         log = options.out / "engine.log"
         with log.open("w") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process:

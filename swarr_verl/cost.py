@@ -2,7 +2,8 @@
 """What decoding under a window costs, by arithmetic: bytes kept and bytes read, from a config alone.
 
 A decode step of a full batch reads the weights once and, for each sequence, the keys and values that its queries see;
-the batches that a window makes room for are so large that multiplying takes its time, too.
+the batches that a window makes room for are so large that multiplying takes its time, too, and so does the Python that
+schedules them.
 """
 
 from __future__ import annotations
@@ -95,11 +96,13 @@ class Cost:
         seen = sum(depth if window is None else min(depth, window) for window in self.windows)
         return self.read + sequences * self.token * seen
 
-    def seconds(self, depth: int, sequences: int, bandwidth: float, flops: float) -> float:
+    def seconds(self, depth: int, sequences: int, bandwidth: float, flops: float, host: float) -> float:
         """What a decode step takes: reading and sampling at `bandwidth` bytes a second, products at `flops` a second.
 
         They add up: the kernels that read the cache and those that multiply run one after the other, and in products
-        of some hundred tokens reading hides little. How far it is off: examples/rollout.
+        of some hundred tokens reading hides little. Beside them, vLLM's Python takes `host` seconds for each sequence;
+        the slower of the two sets the pace. How far it is off: examples/rollout.
         """
         sampled = LOGITS * 4 * sequences * self.vocabulary
-        return (self.step(depth, sequences) + sampled) / bandwidth + 2 * sequences * self.products / flops
+        device = (self.step(depth, sequences) + sampled) / bandwidth + 2 * sequences * self.products / flops
+        return max(device, sequences * host)

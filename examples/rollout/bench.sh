@@ -8,7 +8,9 @@
 #   WORK     everything is written here   SHAPES  1.5b 7b        WINDOWS, DEPTHS  tokens
 #   STOCK    shapes without the plugin, and with it  STOCK_WINDOWS, STOCK_DEPTH
 #   PROFILES of SHAPE:WINDOW:DEPTH, window 0 for full attention
-#   PRODUCTS shapes                                                               PYTHON
+#   PRODUCTS shapes
+#   RUNNER2  shapes with vLLM's second model runner, at STOCK_DEPTH: less Python a step, and a leaner sampler (vLLM's
+#            default for Qwen3 and Llama in 0.24, not for Qwen2)                    PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 WORK=${WORK:-$here/work/bench}
@@ -20,6 +22,7 @@ STOCK_WINDOWS=${STOCK_WINDOWS:-4096 2048}
 STOCK_DEPTH=${STOCK_DEPTH:-32768}
 PROFILES=${PROFILES-7b:4096:32768 7b:2048:32768 1.5b:0:32768 1.5b:2048:32768}
 PRODUCTS=${PRODUCTS-1.5b 7b}
+RUNNER2=${RUNNER2-1.5b 7b}
 py=${PYTHON:-python3}
 # Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time.
 engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}}'
@@ -43,12 +46,15 @@ profile() {
 
 mkdir -p "$WORK/results"
 for shape in $SHAPES; do bench "$shape" "$shape" "$WINDOWS" "$DEPTHS"; done
-for shape in $STOCK; do  # both at this one depth: vLLM's tables are as wide as the deepest
-  bench "plugin_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH"
-  bench "stock_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH" VLLM_PLUGINS=none
+for shape in $STOCK; do  # both at this one depth: vLLM's tables are as wide as the deepest; Python is not timed again
+  bench "plugin_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH --host 0"
+  bench "stock_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH --host 0" VLLM_PLUGINS=none
 done
 for one in $PROFILES; do IFS=: read -r shape window depth <<< "$one"; profile "$shape" "$window" "$depth"; done
 for shape in $PRODUCTS; do
   out=$WORK/results/products_$shape.json
   if [ ! -e "$out" ]; then "$py" "$here/products.py" "$shape" --out "$out"; fi
+done
+for shape in $RUNNER2; do
+  bench "runner2_$shape" "$shape" "$WINDOWS" "$STOCK_DEPTH" VLLM_USE_V2_MODEL_RUNNER=1
 done

@@ -13,6 +13,7 @@ from typing import Any
 
 TRACED, WARM = 16, 64  # steps
 ATTENTION = "FlashAttnFwdSm"  # in the name of the kernel that each layer calls once a step
+PRODUCTS = ("nvjet", "gemm")  # in the names of cuBLAS's
 
 
 def kernels(events: list[dict[str, Any]], layers: int) -> list[tuple[str, float, float]]:
@@ -26,6 +27,24 @@ def kernels(events: list[dict[str, Any]], layers: int) -> list[tuple[str, float,
     whole = max(event["ts"] + event["dur"] for event in found) - min(event["ts"] for event in found)
     rows = [(name, us / 1e3 / steps, calls[name] / steps) for name, us in spent.most_common()]
     return [*rows, ("idle", (whole - spent.total()) / 1e3 / steps, 0.0)]
+
+
+def parts(rows: list[tuple[str, float, float]], layers: int) -> dict[str, float]:
+    """Milliseconds a step of what `kernels` found, summed up by what they do."""
+    spent = Counter[str]()
+    for name, ms, calls in rows:
+        if name == "idle":
+            part = "GPU idle"
+        elif "flash::" in name:
+            part = "attention, with its combining"
+        elif any(product in name for product in PRODUCTS):
+            part = "matrix products"
+        elif calls >= layers:
+            part = "activations, norms, rotary, cache writes"
+        else:
+            part = "logits to tokens, inputs"
+        spent[part] += ms
+    return dict(spent.most_common()) | {"whole": spent.total()}
 
 
 def main() -> None:
@@ -57,11 +76,14 @@ def main() -> None:
     bench.engine.stop_profile()
     trace = max(options.out.glob("*.pt.trace.json*"), key=lambda path: path.stat().st_mtime)
     text = gzip.decompress(trace.read_bytes()) if trace.suffix == ".gz" else trace.read_bytes()
-    lines = [f"{json.dumps(row)}", "", "| kernel | ms a step | calls a step |", "|---|---|---|"]
-    for name, ms, calls in kernels(json.loads(text)["traceEvents"], config.num_hidden_layers):
+    found = kernels(json.loads(text)["traceEvents"], config.num_hidden_layers)
+    lines = [f"{json.dumps(row)}", "", "| part | ms a step |", "|---|---|"]
+    lines += [f"| {part} | {ms:.1f} |" for part, ms in parts(found, config.num_hidden_layers).items()]
+    lines += ["", "| kernel | ms a step | calls a step |", "|---|---|---|"]
+    for name, ms, calls in found:
         lines.append(f"| {name[:100].replace('|', '/')} | {ms:.3f} | {calls:.1f} |")
     (options.out / "kernels.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines[:24] + lines[-1:]))
+    print("\n".join(lines[:32] + lines[-1:]))
 
 
 if __name__ == "__main__":

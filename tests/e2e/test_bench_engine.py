@@ -32,5 +32,6 @@ def test_measured_rows(tmp_path, checkpoint):
         assert row["tokens_a_second"] == pytest.approx(3e3 / row["ms_a_step"])
         assert 0 < row["bandwidth_share"] < 1 and row["bound_ms_a_step"] < row["ms_a_step"]
         assert row["bound_ms_a_step"] < row["predicted_ms_a_step"] and row["product_flops"] > 0
+        assert row["predicted_ms_a_step"] >= 3e3 * row["host_seconds"] > 0
         assert row["prefill_tokens_a_second"] > 0
     assert "of the copy's bandwidth" in (tmp_path / "bench.md").read_text()

@@ -17,6 +17,7 @@ from swarr_verl.bench import SHAPES, Device, predicted, shape
 from swarr_verl.cost import Cost
 
 DRY = ["--dry", "--bandwidth", "1000", "--tflops", "100", "--memory", "8"]
+HOST = 37e-6  # seconds, the default
 
 
 @pytest.mark.parametrize("family", ["qwen2", "qwen3_moe"])
@@ -39,7 +40,9 @@ def test_bytes_of_a_real_model(family, tied):
     idle = sparse * (1 - config.num_experts_per_tok / config.num_experts) if sparse else 0
     assert 2 * (cost.products + idle) == cost.read
     reading = cost.step(100, 3) + 14 * 4 * 3 * config.vocab_size
-    assert cost.seconds(100, 3, 1e9, 1e12) == pytest.approx(reading / 1e9 + 6 * cost.products / 1e12)
+    device = reading / 1e9 + 6 * cost.products / 1e12
+    assert cost.seconds(100, 3, 1e9, 1e12, 0.3 * device) == pytest.approx(device)
+    assert cost.seconds(100, 3, 1e9, 1e12, 0.4 * device) == pytest.approx(1.2 * device), "Python is slower"
 
 
 def test_shapes_are_those_of_qwen():
@@ -55,7 +58,9 @@ def test_dry(tmp_path, capsys):
     full, sliding = rows[2:]
     assert full["kv_bytes_a_sequence"] == 8192 * 24 * 2 * 2 * 64 * 2
     cost = Cost.of(shape("0.5b"), [512] * 24)
-    assert sliding["predicted_ms_a_step"] == pytest.approx(1e3 * cost.seconds(8192, sliding["sequences"], 1e12, 1e14))
+    sequences = sliding["sequences"]
+    assert sliding["predicted_ms_a_step"] == pytest.approx(1e3 * cost.seconds(8192, sequences, 1e12, 1e14, HOST))
+    assert cost.seconds(8192, sequences, 1e12, 1e14, HOST) > cost.seconds(8192, sequences, 1e12, 1e14, 0)
     assert sliding["bound_ms_a_step"] == pytest.approx(cost.step(8192, sliding["sequences"]) / 1e9)
     table = (tmp_path / "bench.md").read_text()
     assert capsys.readouterr().out.endswith(table) and "| 8,192 | 512 |" in table
@@ -66,7 +71,7 @@ def test_prediction_agrees_with_what_was_measured():
     file = Path(__file__).parents[2] / "examples" / "rollout" / "results" / "bench_h100" / "7b.json"
     for row in json.loads(file.read_text())["rows"]:
         cost = Cost.of(shape("7b"), [row["window"]] * SHAPES["7b"][2])
-        device = Device(row["copy_bandwidth"], 780e12)  # products were not timed then; of other H100s
+        device = Device(row["copy_bandwidth"], 780e12, HOST)  # neither was timed then; of other H100s
         found = predicted(cost, round(row["mean_context"]), row["sequences"], device)
         assert found["predicted_ms_a_step"] == pytest.approx(row["ms_a_step"], rel=0.15), row
         if row["window"] in (1024, 2048):
@@ -103,7 +108,7 @@ def test_an_engine_that_fails_is_told(tmp_path, monkeypatch):
     engine.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(engine))
     with pytest.raises(SystemExit, match=r"(?s)engine failed \(exit code 3\).*engine.log:\nno memory"):
-        main(["bench", "0.5b", "--window", "64", "--out", str(tmp_path / "out")])
+        main(["bench", "0.5b", "--window", "64", "--host", "9", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out" / "bench.json").exists()
 
 
@@ -112,7 +117,8 @@ def test_rows_outlive_the_engine_of_a_later_window(tmp_path, monkeypatch):
     row = {"window": None, "depth": 4096, "sequences": 1, "mean_context": 4000.0, **speed}
     engine = tmp_path / "python"
     engine.write_text(
-        f"#!/bin/sh\n[ ! -e {tmp_path}/once ] || exit 3\ntouch {tmp_path}/once\n"
+        f"#!/bin/sh\n[ ! -e {tmp_path}/twice ] || exit 3\n"
+        f"[ ! -e {tmp_path}/once ] || touch {tmp_path}/twice\ntouch {tmp_path}/once\n"
         f"echo '{{\"bandwidth\": 1e9, \"flops\": 1e12}}'\necho '{json.dumps(row)}'\n"
     )
     engine.chmod(0o755)
@@ -121,6 +127,7 @@ def test_rows_outlive_the_engine_of_a_later_window(tmp_path, monkeypatch):
         main(["bench", "0.5b", "--window", "64", "--depth", "4096", "--out", str(tmp_path / "out")])
     (found,) = json.loads((tmp_path / "out" / "bench.json").read_text())["rows"]
     assert found["tokens_a_second"] == 500.0 and found["bandwidth_share"] > 0
+    assert found["host_seconds"] == 2e-3 and found["predicted_ms_a_step"] >= 2, "the first engine was the host's"
     assert "| 4,096 | full |" in (tmp_path / "out" / "bench.md").read_text()
 
 
@@ -191,6 +198,20 @@ def test_kernels_of_a_step():
             events.append({"cat": "kernel", "name": "gemm", "ts": start + 2e3, "dur": 1e3})
     rows = kernels(events, layers=2)
     assert rows == [("flash::FlashAttnFwdSm90", 4.0, 2.0), ("gemm", 2.0, 2.0), ("idle", 2.0, 0.0)]
+
+
+def test_parts_of_a_step_are_the_pages():
+    rollout = Path(__file__).parents[2] / "examples" / "rollout"
+    parts = load("rollout/profile_decode.py").parts
+    found = []
+    for name in ("7b_2048", "1.5b_2048"):
+        lines = (rollout / "results" / "profile_h100" / f"profile_{name}.md").read_text().splitlines()[4:]
+        cells = [line.strip("| ").rsplit(" | ", 2) for line in lines]
+        found.append(parts([(name, float(ms), float(calls)) for name, ms, calls in cells], layers=28))
+    page = (rollout / "README.md").read_text()
+    for part, ms in found[0].items():
+        assert f"| {part} | {ms:.1f} | {found[1][part]:.1f} |" in page
+    assert found[0]["whole"] == pytest.approx(35.5, abs=0.05)
 
 
 def test_products_of_a_step(tmp_path, monkeypatch, capsys):
