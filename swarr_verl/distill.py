@@ -13,6 +13,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import DistillationConfig, HFModelConfig
 
 from swarr_verl.companion import check_companion
+from swarr_verl.distill_loss import TO_GO
 from swarr_verl.preflight import PreflightError
 
 LOSS = "distillation.distillation_loss"
@@ -31,6 +32,7 @@ def check(config: DictConfig, student: HFModelConfig) -> None:
     _check_temperature(config.actor_rollout_ref.rollout.temperature)
     _check_ignored(config)
     _check_logits(config)
+    _check_gradient(config.distillation.distillation_loss)
     teachers = config.distillation.teacher_models
     names = [name for name in teachers if name != "teacher_model"] or ["teacher_model"]  # as verl chooses
     keys = [f"distillation.teacher_models.{name}" for name in names]
@@ -78,6 +80,15 @@ def _check_logits(config: DictConfig) -> None:
         raise PreflightError(
             f"{LOSS}.loss_mode={mode} finds no logits with actor_rollout_ref.model.use_fused_kernels=true. Set that "
             "to false, or choose loss_mode=k1."
+        )
+
+
+def _check_gradient(loss: DictConfig) -> None:
+    """As verl refuses its k1: backpropagated, the teacher's log-probs would fall out of the gradient."""
+    if loss.loss_mode == TO_GO and not loss.use_policy_gradient:
+        raise PreflightError(
+            f"{LOSS}.use_policy_gradient=false: {TO_GO} has no gradient that depends on the teacher. Set it to true, "
+            "or choose loss_mode=forward_kl_topk."
         )
 
 

@@ -104,11 +104,9 @@ learn() {
 
 # served: while there are the weights of both
 served() {
-  local text=data/rationales/sft.parquet
   if [ -s results/served.json ] || [ "$(newest SA)" = 0 ] || [ "$(newest rationales)" = 0 ]; then return; fi
   say "served"
-  "$py" -m swarr_verl prepare gsm8k --split train --out data/rationales --from data/test.jsonl
-  ln -sf "$WORK/$text" rationales.parquet
+  rationales_of data/test.jsonl .
   bounded served "$py" -m swarr_verl mismatch rationales.parquet results/eval_{SA,rationales}.jsonl.gz \
     --problems "$test" --model "$(checkpoint SA)" --served "$(checkpoint rationales)" --window "$WINDOW" \
     --stride "$STRIDE" --out served

@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# What halves.sh and contest.sh share; they source this after stages.sh, with WINDOW, STRIDE and LIMIT set.
+# What halves.sh, contest.sh and run.sh share; the first two source this after stages.sh, with WINDOW, STRIDE and LIMIT set.
 tests=(data/gsm8k/rl_test.parquet)
+
+# rationales_of TEST_JSONL WORK: the test problems' rationales as SFT data, as if they were the train split
+#   -> WORK/rationales.parquet
+rationales_of() {
+  "$py" -m swarr_verl prepare gsm8k --split train --out "$2/data/rationales" --from "$1"
+  ln -sf data/rationales/sft.parquet "$2/rationales.parquet"
+}
 
 prepare() {
   if [ -s data/gsm8k/rl_train.parquet ]; then return; fi  # the last that is written

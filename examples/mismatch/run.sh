@@ -14,12 +14,11 @@ RESULTS=${RESULTS:?a folder with eval_*_in_*.jsonl.gz}
 WORK=${WORK:-$here/work}
 WINDOW=${WINDOW:-96}
 py=${PYTHON:-python3}
+. "$here/need.sh"
 
 mkdir -p "$WORK"
-# The rationales of the test problems as SFT data: here they are the train split.
-"$py" -m swarr_verl prepare gsm8k --split train --out "$WORK/data/rationales" --from "$DATA/test.jsonl"
+rationales_of "$DATA/test.jsonl" "$WORK"
 "$py" -m swarr_verl prepare gsm8k --split test --out "$WORK/data/gsm8k" --from "$DATA/test.jsonl"
-ln -sf data/rationales/sft.parquet "$WORK/rationales.parquet"
 answers=()
 against=(rationales)  # and each attention's answers after SFT, to see what RL changes
 for file in "$RESULTS"/eval_*_in_*.jsonl.gz; do

@@ -8,6 +8,7 @@ Loading is not timed, nor one text that warms up. Nothing else should run on the
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -93,7 +94,7 @@ def main() -> None:
         print(f"{name}: {seconds:.1f} s for {tokens} tokens of {len(texts)} responses, need {need / tokens:.4f}")
         del reader
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    write_whole(options.out, json.dumps({"device": device, **rows}, indent=1) + "\n")
+    write_whole(options.out, json.dumps({"command": sys.argv, "device": device, **rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ LABELS = {
     "naive": "window, no training",
     "sft": "window, SFT",
     "rl": "window, SFT + RL",
-    "distill_sft": "window, SFT + distillation",
-    "distill_sa": "window, distillation",
+    "distill_sft": "window, SFT + distillation, k1",
+    "ahead_sft": "window, SFT + distillation, to go",
+    "distill_sa": "window, distillation, k1",
+    "ahead_sa": "window, distillation, to go",
 }
 
 

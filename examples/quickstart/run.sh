@@ -4,7 +4,8 @@
 # it by GRPO with vLLM rollouts, compare. All training is verl's own. About 12 minutes on 2 cores, 8 GiB, no network
 # once installed.
 #   bash examples/quickstart/run.sh
-# A stage whose output exists is skipped; remove WORK to begin anew. Environment: WORK, SEED.
+# A stage whose output exists is skipped; remove WORK to begin anew. Environment: WORK, SEED, OUT (of results.json and
+# reward.png).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -26,4 +27,4 @@ evaluations=$!
 rl rl grpo,cpu_rl "$converted"
 wait "$evaluations"
 evaluate rl "$WORK/rl/global_step_24/actor/huggingface"
-python "$here/report.py" "$WORK" "$here" --seed "$SEED" ${in_one_go:+--wall "$SECONDS"}
+python "$here/report.py" "$WORK" "${OUT:-$here}" --seed "$SEED" ${in_one_go:+--wall "$SECONDS"}

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.timeout(2400),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the CPU platform's tests; a GPU has tests/gpu"),
 ]
-LOSS = "actor/distillation/loss"  # mean of log p_student - log p_teacher, nats a token, at one update a batch
+KL = "actor/distillation/kl"  # mean of log p_student - log p_teacher, nats a token
 FULL = "[probe] verl's vLLM: [[[0, [null, null]], [1, [null, null]], [2, [null, null]]]]"
 
 
@@ -38,14 +38,16 @@ def test_a_windowed_student_learns_from_a_teacher_without(work, checkpoint, data
     assert run.output.count("[probe]") == 1 and FULL in run.output
     assert sorted(run.metrics) == [1, 2]
     for step, metrics in run.metrics.items():  # step 2 follows a weight sync, of the student alone
-        assert math.isfinite(metrics[LOSS]), step
-        assert metrics["actor/loss"] == pytest.approx(metrics[LOSS]), "no task reward"
+        assert math.isfinite(metrics[KL]), step
+        assert metrics["actor/loss"] == pytest.approx(metrics["actor/distillation/loss"]), "no task reward"
         assert metrics["actor/grad_norm"] > 0.1, step
         assert metrics[runs.DIFF_MAX] < 1e-4, step
-    assert run.metrics[1][LOSS] > 0.5
+        assert abs(metrics["actor/distillation/loss"]) < 1e-3, "less what all responses have in common"
+    assert run.metrics[1][KL] > 0.5
 
 
 def test_where_no_sequence_outgrows_the_window_there_is_nothing_to_learn(work, checkpoint, data):
-    run = distill(work, checkpoint, data, "distill_nothing", "swarr.window=256", "trainer.total_training_steps=1")
+    k1 = "distillation.distillation_loss.loss_mode=k1"
+    run = distill(work, checkpoint, data, "distill_nothing", "swarr.window=256", "trainer.total_training_steps=1", k1)
     assert FULL in run.output
     assert furthest(run.metrics[1]) < 1e-4 and run.metrics[1]["actor/grad_norm"] < 1e-4

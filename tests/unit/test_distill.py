@@ -36,7 +36,7 @@ def test_good_config_passes(good):
 
 
 def gradient(*overrides: str) -> torch.Tensor:
-    """Of verl's loss by a student's logits, over tokens that come as often as the student says them."""
+    """Of verl's loss by a student's logits, over responses of a token that come as often as the student says them."""
     from verl.trainer.distillation.losses import distillation_loss
     from verl.utils.config import omega_conf_to_dataclass
     from verl.utils.tensordict_utils import assign_non_tensor
@@ -44,40 +44,46 @@ def gradient(*overrides: str) -> torch.Tensor:
     config = changed(tree("rl", "+swarr=distill"), f"{TEACHER}.model_path=any", *overrides)
     logits = STUDENT.log().requires_grad_()
     tokens = torch.tensor([0] * 4 + [1] * 2 + [2, 3])
-    said, taught = (torch.cat([table[tokens], torch.zeros(1)]) for table in (logits.log_softmax(-1), TAUGHT.log()))
-    ones = torch.ones(1, 8, dtype=torch.int64)
+    said, taught = logits.log_softmax(-1)[tokens], TAUGHT.log()[tokens]
+    ones = torch.ones(8, 1, dtype=torch.int64)
     data = TensorDict(
-        prompts=ones[:, :1],
-        responses=tokens[None],
-        attention_mask=torch.ones(1, 9, dtype=torch.int64),
+        prompts=ones,
+        responses=tokens[:, None],
+        attention_mask=torch.ones(8, 2, dtype=torch.int64),
         response_mask=ones,
-        old_log_probs=said[None, :-1].detach(),
-        teacher_logprobs=taught[:, None],
+        old_log_probs=said[:, None].detach(),
+        teacher_logprobs=packed(taught)[:, None],
     )
     assign_non_tensor(data, dp_size=1, batch_num_tokens=8, global_batch_size=1)
     actor = SimpleNamespace(loss_agg_mode="token-mean", loss_scale_factor=None, global_batch_info={})
-    loss, _ = distillation_loss(actor, omega_conf_to_dataclass(config.distillation), {"log_probs": said}, data)
+    loss, _ = distillation_loss(actor, omega_conf_to_dataclass(config.distillation), {"log_probs": packed(said)}, data)
     loss.backward()
     return logits.grad
+
+
+def packed(values: torch.Tensor) -> torch.Tensor:
+    """As verl packs rows of a prompt and a response of one token each: a value stands before its token."""
+    return torch.stack([values, torch.zeros_like(values)], dim=1).flatten()
 
 
 STUDENT, TAUGHT = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8]), torch.tensor([0.1, 0.2, 0.3, 0.4])
 
 
 @pytest.mark.parametrize(
-    ("overrides", "divergence"),
+    ("overrides", "divergence", "factor"),
     [
-        ([], "reverse"),
-        ([f"{LOSS}.loss_mode=k2", f"{LOSS}.use_policy_gradient=false"], "reverse"),
-        ([f"{LOSS}.loss_mode=k3", f"{LOSS}.use_policy_gradient=false"], "forward"),
+        ([], "reverse", 8 / 7),  # of eight responses, each is compared with the other seven
+        ([f"{LOSS}.loss_mode=k1"], "reverse", 1),
+        ([f"{LOSS}.loss_mode=k2", f"{LOSS}.use_policy_gradient=false"], "reverse", 1),
+        ([f"{LOSS}.loss_mode=k3", f"{LOSS}.use_policy_gradient=false"], "forward", 1),
     ],
 )
-def test_the_gradient_is_that_of_the_divergence_that_the_preset_names(overrides, divergence):
+def test_the_gradient_is_that_of_the_divergence_that_the_preset_names(overrides, divergence, factor):
     logits = STUDENT.log().requires_grad_()
     student, teacher = logits.log_softmax(-1), TAUGHT.log()
     p, q = (student, teacher) if divergence == "reverse" else (teacher, student)
     (p.exp() * (p - q)).sum().backward()
-    assert torch.allclose(gradient(*overrides), logits.grad, atol=1e-6)
+    assert torch.allclose(gradient(*overrides), factor * logits.grad, atol=1e-6)
 
 
 def test_no_task_reward_and_a_backend_without_the_window():
@@ -106,7 +112,14 @@ BAD = [
     ),
     # verl's own checks, of which the first process with a GPU would hear
     ([f"{TEACHER}.inference.tensor_model_parallel_size=2"], r"distillation: verl refuses it: .*must divide"),
-    ([f"{LOSS}.use_policy_gradient=false"], r"distillation: verl refuses it: .*k1 loss is incorrect"),
+    (
+        [f"{LOSS}.use_policy_gradient=false"],
+        r"use_policy_gradient=false: swarr_k1_to_go has no gradient.*Set it to true",
+    ),
+    (
+        [f"{LOSS}.loss_mode=k1", f"{LOSS}.use_policy_gradient=false"],
+        r"distillation: verl refuses it: .*k1 loss is incorrect",
+    ),
     ([f"{TEACHER}.inference.max_model_len=100"], r"distillation: verl refuses it: .*max_model_len=100"),
 ]
 
