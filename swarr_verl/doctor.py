@@ -123,13 +123,12 @@ def check_rollout() -> str:
     return f"swarr_vllm: {replica.__module__}.{replica.__name__}"
 
 
-def check_reward() -> str:
-    """The reward manager, in verl's registry."""
-    from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
-
-    if "swarr_math" not in REWARD_MANAGER:
-        raise Miss("reward manager swarr_math is not registered", SEE_PLUGIN)
-    return f"swarr_math: {REWARD_MANAGER['swarr_math'].__module__}"
+def check_registered(label: str, name: str, module: str, registry: str) -> str:
+    """A name in a dictionary of verl's."""
+    found = getattr(importlib.import_module(module), registry)
+    if name not in found:
+        raise Miss(f"{label} {name} is not registered", SEE_PLUGIN)
+    return f"{name}: {found[name].__module__}"
 
 
 def check_trainer() -> str:
@@ -160,6 +159,10 @@ def check_kernels() -> str:
     return ", ".join([first, *(name for name in attention.available() if name != first)])
 
 
+REGISTERED = {
+    "reward manager": ("swarr_math", "verl.experimental.reward_loop.reward_manager.registry", "REWARD_MANAGER"),
+    "distillation loss": ("swarr_k1_to_go", "verl.trainer.distillation.losses", "DISTILLATION_LOSS_REGISTRY"),
+}
 ROWS: dict[str, Callable[[], str]] = {
     "python": lambda: f"{platform.python_version()}, {sys.executable}",
     **{name: partial(check_version, name, supported) for name, supported in REQUIRED.items()},
@@ -170,7 +173,7 @@ ROWS: dict[str, Callable[[], str]] = {
     "config group": check_hydra,
     "rollout": check_rollout,
     "trainer": check_trainer,
-    "reward manager": check_reward,
+    **{label: partial(check_registered, label, *where) for label, where in REGISTERED.items()},
     "model wrapper": lambda: str(importlib.import_module("swarr_verl.model").SwarrModelConfig),
     "accelerator": check_accelerator,
     "attention": check_kernels,
