@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Table of toy.sh: `python toy.py WORK` writes toy.md and toy.json there."""
+"""Table and curves of toy.sh: `python toy.py WORK` writes toy.md, toy.json and toy.png there."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "quickstart"))
-from report import row
+from report import REWARD, row
 
 from swarr_verl.files import write_whole
 
@@ -21,6 +21,7 @@ LABELS = {
     "distill_sa": "window, distillation, k1",
     "ahead_sa": "window, distillation, to go",
 }
+TRAINED = ["rl", "ahead_sft", "distill_sft", "ahead_sa", "distill_sa"]
 
 
 def measures(found: dict[str, Any]) -> dict[str, Any]:
@@ -40,6 +41,27 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def curves(work: Path) -> None:
+    """Share of right answers in training, by step; a run whose log is not there is left out."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    fig, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
+    for name in TRAINED:
+        log = work / f"{name}.jsonl"
+        if log.exists():
+            steps = [json.loads(line)["data"] for line in log.read_text().splitlines()]
+            right = [step[REWARD] for step in steps if REWARD in step]
+            axis.plot(range(1, 1 + len(right)), right, label=LABELS[name])
+    axis.set(xlabel="step", ylabel="right answers", ylim=(0, 1))
+    fig.legend(fontsize=7, loc="outside upper center", ncols=2)
+    axis.grid(alpha=0.3)
+    fig.savefig(work / "toy.png", dpi=120)
+    plt.close(fig)
+
+
 def main() -> None:
     work = Path(sys.argv[1])
     need = json.loads((work / "need" / "mismatch.json").read_text())["rows"]
@@ -49,6 +71,7 @@ def main() -> None:
     rows += [row(work, name, label) | measures(need[f"eval_{name}"]) for name, label in LABELS.items()]
     write_whole(work / "toy.json", json.dumps(rows, indent=1) + "\n")
     write_whole(work / "toy.md", "\n".join(table(rows)) + "\n")
+    curves(work)
     print("\n".join(table(rows)))
 
 

@@ -24,10 +24,12 @@ def test_table(tmp_path, monkeypatch, capsys):
     for name in toy.LABELS:
         (tmp_path / f"eval_{name}.json").write_text(json.dumps(judged))
         (tmp_path / f"eval_{name}.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "ahead_sft.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
     monkeypatch.setattr("sys.argv", ["toy.py", str(tmp_path)])
     toy.main()
     text = (tmp_path / "toy.md").read_text()
     assert "| the SFT data |  |  | 0.500 | 2.000 [1.900, 2.100] | -0.250 [-0.500, 0.000] |" in text
     assert "| window, SFT + RL | 0.500 ± 0.100 | 0.75 | 0.500 | 1.000 [0.500, 1.500] | -0.250 [-0.500, 0.000] |" in text
     assert capsys.readouterr().out == text
+    assert (tmp_path / "toy.png").stat().st_size > 5_000
     assert len(json.loads((tmp_path / "toy.json").read_text())) == 1 + len(toy.LABELS)
