@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "quickstart"))
-from report import REWARD, row
+from report import REWARD, metrics, row
 
 from swarr_verl.files import write_whole
 
@@ -42,7 +42,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def curves(work: Path) -> None:
-    """Share of right answers in training, by step; a run whose log is not there is left out."""
+    """Share of right answers in training, by step."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -50,11 +50,8 @@ def curves(work: Path) -> None:
 
     fig, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for name in TRAINED:
-        log = work / f"{name}.jsonl"
-        if log.exists():
-            steps = [json.loads(line)["data"] for line in log.read_text().splitlines()]
-            right = [step[REWARD] for step in steps if REWARD in step]
-            axis.plot(range(1, 1 + len(right)), right, label=LABELS[name])
+        right = [step[REWARD] for step in metrics(work, name)]
+        axis.plot(range(1, 1 + len(right)), right, label=LABELS[name])
     axis.set(xlabel="step", ylabel="right answers", ylim=(0, 1))
     fig.legend(fontsize=7, loc="outside upper center", ncols=2)
     axis.grid(alpha=0.3)

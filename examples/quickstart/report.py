@@ -38,9 +38,9 @@ def row(work: Path, name: str, label: str) -> dict:
     }
 
 
-def metrics(work: Path) -> list[dict]:
-    """verl's metrics of the RL run, one dict a step."""
-    steps = map(json.loads, (work / "rl.jsonl").read_text().splitlines())
+def metrics(work: Path, name: str) -> list[dict]:
+    """verl's metrics of a run of main_ppo, one dict a step."""
+    steps = map(json.loads, (work / f"{name}.jsonl").read_text().splitlines())
     return [step["data"] for step in steps if REWARD in step["data"]]
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--wall", type=int, help="seconds of the whole, if it ran in one go")
     args = parser.parse_args()
-    rows, steps = [row(args.work, name, label) for name, label in ROWS.items()], metrics(args.work)
+    rows, steps = [row(args.work, name, label) for name, label in ROWS.items()], metrics(args.work, "rl")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=args.out, capture_output=True, text=True)
     results = {
         "rows": rows,

@@ -24,7 +24,8 @@ def test_table(tmp_path, monkeypatch, capsys):
     for name in toy.LABELS:
         (tmp_path / f"eval_{name}.json").write_text(json.dumps(judged))
         (tmp_path / f"eval_{name}.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    (tmp_path / "ahead_sft.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
+    for name in toy.TRAINED:
+        (tmp_path / f"{name}.jsonl").write_text('{"step": 1, "data": {"critic/score/mean": 0.5}}\n')
     monkeypatch.setattr("sys.argv", ["toy.py", str(tmp_path)])
     toy.main()
     text = (tmp_path / "toy.md").read_text()
