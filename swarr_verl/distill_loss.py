@@ -5,7 +5,7 @@ verl's `k1` gives each sampled token its own log p_student - log p_teacher for a
 from its teacher where it cannot see what the teacher sees; what made it look there, a way of writing that the teacher
 likes as well as another, came many tokens before, and is never blamed. Summed from each token to the end of the
 response, the same log-ratios are the exact gradient of KL(student || teacher) over whole responses, as in MiniLLM
-(arXiv 2306.08543).
+(arXiv 2306.08543); each alone is a partial one (arXiv 2506.09477).
 """
 
 from __future__ import annotations
