@@ -22,8 +22,8 @@ begin() {
       bash $lease start
       ;;
     step_*)
-      export EXAMPLE=. SCRIPT=rollout/step.sh ATTENTIONS=${1#step_} SHAPES="1.5b model" LENGTHS="16384 8192" STEPS=2 \
-        PROMPTS=8 KV_GIB=32
+      export EXAMPLE=. SCRIPT=rollout/step.sh ATTENTIONS=${1#step_} STEPS=2 PROMPTS=8 KV_GIB=32 \
+        CASES="1.5b:16384 model:8192 1.5b:8192 model:16384"
       bash $lease start
       ;;
     mismatch) EXAMPLE=. SCRIPT=mismatch/run.sh RESULTS=$installed/work/results bash $lease start --reach 64 ;;

@@ -27,21 +27,32 @@ py=${PYTHON:-python3}
 # Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time.
 engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}}'
 
+# missed NAME: what failed does not keep the rest from running
+missing=
+missed() { missing+=" $1"; }
+
 # bench NAME SHAPE WINDOWS DEPTHS [VARIABLE=VALUE ...] -> results/NAME
 bench() {
   local out=$WORK/results/$1
   if [ -e "$out" ]; then return; fi
   # shellcheck disable=SC2086
-  env "${@:5}" "$py" -m swarr_verl bench "$2" --window $3 --depth $4 --out "$out.part" --engine "$engine"
-  mv "$out.part" "$out"
+  env "${@:5}" "$py" -m swarr_verl bench "$2" --window $3 --depth $4 --out "$out.part" --engine "$engine" &&
+    mv "$out.part" "$out" || missed "$1"
 }
 
 # profile SHAPE WINDOW DEPTH -> results/profile_SHAPE_WINDOW.md; its trace stays in WORK
 profile() {
   local name=profile_$1_$2
   if [ -e "$WORK/results/$name.md" ]; then return; fi
-  "$py" "$here/profile_decode.py" "$1" "$2" "$3" "$WORK/$name"
-  cp "$WORK/$name/kernels.md" "$WORK/results/$name.md"
+  "$py" "$here/profile_decode.py" "$1" "$2" "$3" "$WORK/$name" &&
+    cp "$WORK/$name/kernels.md" "$WORK/results/$name.md" || missed "$name"
+}
+
+# products SHAPE -> results/products_SHAPE.json
+products() {
+  local out=$WORK/results/products_$1.json
+  if [ -e "$out" ]; then return; fi
+  "$py" "$here/products.py" "$1" --out "$out" || missed "products_$1"
 }
 
 mkdir -p "$WORK/results"
@@ -50,11 +61,10 @@ for shape in $STOCK; do  # both at this one depth: vLLM's tables are as wide as 
   bench "plugin_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH --host 0"
   bench "stock_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH --host 0" VLLM_PLUGINS=none
 done
-for one in $PROFILES; do IFS=: read -r shape window depth <<< "$one"; profile "$shape" "$window" "$depth"; done
-for shape in $PRODUCTS; do
-  out=$WORK/results/products_$shape.json
-  if [ ! -e "$out" ]; then "$py" "$here/products.py" "$shape" --out "$out"; fi
-done
 for shape in $RUNNER2; do
   bench "runner2_$shape" "$shape" "$WINDOWS" "$STOCK_DEPTH" VLLM_USE_V2_MODEL_RUNNER=1
 done
+for shape in $PRODUCTS; do products "$shape"; done
+for one in $PROFILES; do IFS=: read -r shape window depth <<< "$one"; profile "$shape" "$window" "$depth"; done
+echo "finished; missing:${missing:- none}"
+[ -z "$missing" ]

@@ -5,18 +5,17 @@
 #   bash examples/rollout/step.sh [more overrides]
 # A run whose log is complete is skipped. Reads the stages of examples/gsm8k.
 # Environment: MODEL    folder or hub name: the tokenizer, and the weights of the shape `model`
-#              SHAPES   model, or shapes of `bench` with random weights: 0.5b 1.5b 7b
-#              DATA     folder with GSM8K's train.jsonl, test.jsonl: the prompts
-#              WORK     everything is written here   LENGTHS  of the responses, tokens
+#              CASES    of SHAPE:LENGTH, in this order: `model`, or a shape of `bench` with random weights (0.5b 1.5b
+#                       7b), and the responses' length in tokens
+#              DATA     folder with GSM8K's train.jsonl, test.jsonl: the prompts   WORK  everything is written here
 #              WINDOW   to compare with              STEPS    the first is not counted   ATTENTIONS  SA, SWA
 #              PROMPTS  a step, 8 responses each     KV_GIB   of cache   TIMEOUT  of a run   PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 MODEL=${MODEL:-Qwen/Qwen2.5-Coder-0.5B-Instruct}
-SHAPES=${SHAPES:-model 1.5b}
+CASES=${CASES:-model:8192 model:16384 1.5b:8192 1.5b:16384}
 DATA=${DATA:?a folder with train.jsonl, test.jsonl}
 WORK=${WORK:-$here/work/step}
-LENGTHS=${LENGTHS:-8192 16384}
 WINDOW=${WINDOW:-4096}
 STEPS=${STEPS:-3}
 PROMPTS=${PROMPTS:-16}
@@ -43,15 +42,12 @@ step() {
 if [ ! -s data/rl_train.parquet ]; then
   "$py" -m swarr_verl prepare gsm8k --out data --from "$DATA/train.jsonl" "$DATA/test.jsonl"
 fi
-for shape in ${SHAPES//model/}; do
-  if [ ! -e "$shape/config.json" ]; then "$py" "$here/step.py" make "$shape" "$MODEL" "$shape"; fi
-done
 missing=
-for shape in $SHAPES; do
-  for length in $LENGTHS; do
-    for attention in ${ATTENTIONS:-SA SWA}; do
-      step "$shape" "$length" "$attention" "$@" || missing+=" ${shape}_${length}_$attention"
-    done
+for case in $CASES; do
+  IFS=: read -r shape length <<< "$case"
+  if [ "$shape" != model ] && [ ! -e "$shape/config.json" ]; then "$py" "$here/step.py" make "$shape" "$MODEL" "$shape"; fi
+  for attention in ${ATTENTIONS:-SA SWA}; do
+    step "$shape" "$length" "$attention" "$@" || missing+=" ${case}:$attention"
   done
 done
 "$py" "$here/step.py" table results "$WINDOW"

@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.timeout(1500),
     pytest.mark.skipif(torch.cuda.is_available(), reason="the presets of a machine without a GPU"),
 ]
-KNOBS = {"SHAPES": "model", "LENGTHS": "64", "WINDOW": "16", "STEPS": "2", "PROMPTS": "2"}
+KNOBS = {"CASES": "model:64", "WINDOW": "16", "STEPS": "2", "PROMPTS": "2"}
 
 
 PARTS = ["timing_s/gen", "timing_s/old_log_prob", "timing_s/update_actor", "timing_s/update_weights", "timing_s/step"]
