@@ -2,7 +2,8 @@
 """A KV cache that is full from the start, for bench_engine.py: decoding at depth without a prefill to get there.
 
 vLLM's own `DecodeBenchConnector` (kv_connector/v1/decode_bench_connector.py, 0.24 and 0.28) takes each prompt but its
-last token for computed elsewhere, and fills its blocks with random numbers. Imports vLLM.
+last token for computed elsewhere. It fills the blocks of each request, layer by layer, those that a window dropped
+included: at 131k tokens that takes longer than all that is timed. Here the whole cache is filled, once. Imports vLLM.
 """
 
 from __future__ import annotations
@@ -14,18 +15,27 @@ from vllm.distributed.kv_transfer.kv_connector.v1.decode_bench_connector import 
 from swarr_verl.bench_engine import PREFILL
 
 if TYPE_CHECKING:
+    import torch
+    from vllm.forward_context import ForwardContext
     from vllm.v1.request import Request
 
 TRANSFER: dict[str, Any] = {  # vLLM's kv_transfer_config
     "kv_connector": "FilledCache",
     "kv_connector_module_path": __name__,
     "kv_role": "kv_both",
-    "kv_connector_extra_config": {"fill_std": 1.0},
 }
 
 
 class FilledCache(DecodeBenchConnector):
-    """Fills the cache of every request, those named `PREFILL...` excepted."""
+    """A cache of random numbers for every request, those named `PREFILL...` excepted."""
+
+    def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
+        """Fill what each layer has: [2, blocks, tokens of a block, KV heads, head_dim], or blocks first."""
+        for cache in kv_caches.values():
+            cache.normal_()
+
+    def start_load_kv(self, forward_context: ForwardContext, **kwargs: Any) -> None:
+        """Nothing is left to fill."""
 
     def get_num_new_matched_tokens(self, request: Request, num_computed_tokens: int) -> tuple[int | None, bool]:
         """Return the tokens to fill, and that it is done before the next step."""

@@ -1,31 +1,32 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# `python -m swarr_verl bench` of whole shapes, random weights, the largest batch that fits; some of the windows with and
-# without this package's plugin; what the GPU does in a decode step, kernel by kernel; and what its matrix products take
-# by the number of sequences. A GPU.
+# `python -m swarr_verl bench` of whole shapes, random weights, the largest batch that fits; some of the windows without
+# this package's plugin, and with vLLM's other model runner; what the GPU does in a decode step, kernel by kernel; and
+# what its matrix products take by the number of sequences. A GPU.
 #   bash examples/rollout/bench.sh
 # A bench that is done is skipped; one that is not has its rows so far in results/NAME.part. Environment:
-#   WORK     everything is written here   SHAPES  1.5b 7b        WINDOWS, DEPTHS  tokens
-#   STOCK    shapes without the plugin, and with it  STOCK_WINDOWS, STOCK_DEPTH
+#   WORK     everything is written here   SHAPES  1.5b 7b        WINDOWS, DEPTHS  tokens, the deepest last
+#   STOCK    shapes without the plugin, to be compared with the rows above   SOME_WINDOWS, SOME_DEPTHS  of these and:
+#   RUNNER2  shapes with vLLM's second model runner: less Python a step, and a leaner sampler (vLLM's default for Qwen3
+#            and Llama in 0.24, not for Qwen2)
 #   PROFILES of SHAPE:WINDOW:DEPTH, window 0 for full attention
-#   PRODUCTS shapes
-#   RUNNER2  shapes with vLLM's second model runner, at STOCK_DEPTH: less Python a step, and a leaner sampler (vLLM's
-#            default for Qwen3 and Llama in 0.24, not for Qwen2)                    PYTHON
+#   PRODUCTS shapes                       PYTHON
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 WORK=${WORK:-$here/work/bench}
 SHAPES=${SHAPES-1.5b 7b}
 WINDOWS=${WINDOWS:-4096 2048 1024}
 DEPTHS=${DEPTHS:-4096 8192 16384 32768 65536 131072}
-STOCK=${STOCK-1.5b}
-STOCK_WINDOWS=${STOCK_WINDOWS:-4096 2048}
-STOCK_DEPTH=${STOCK_DEPTH:-32768}
+STOCK=${STOCK-1.5b 7b}
+SOME_WINDOWS=${SOME_WINDOWS:-4096 2048}
+SOME_DEPTHS=${SOME_DEPTHS:-8192 32768}
 PROFILES=${PROFILES-7b:4096:32768 7b:2048:32768 1.5b:0:32768 1.5b:2048:32768}
 PRODUCTS=${PRODUCTS-1.5b 7b}
 RUNNER2=${RUNNER2-1.5b 7b}
 py=${PYTHON:-python3}
-# Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time.
-engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}}'
+# Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time. The
+# same length for all, as vLLM's tables are as wide.
+engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}, "max_model_len": '${DEPTHS##* }'}'
 
 # missed NAME: what failed does not keep the rest from running
 missing=
@@ -57,12 +58,11 @@ products() {
 
 mkdir -p "$WORK/results"
 for shape in $SHAPES; do bench "$shape" "$shape" "$WINDOWS" "$DEPTHS"; done
-for shape in $STOCK; do  # both at this one depth: vLLM's tables are as wide as the deepest; Python is not timed again
-  bench "plugin_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH --host 0"
-  bench "stock_$shape" "$shape" "$STOCK_WINDOWS" "$STOCK_DEPTH --host 0" VLLM_PLUGINS=none
+for shape in $STOCK; do  # Python is not timed again
+  bench "stock_$shape" "$shape" "$SOME_WINDOWS" "$SOME_DEPTHS --host 0" VLLM_PLUGINS=none
 done
 for shape in $RUNNER2; do
-  bench "runner2_$shape" "$shape" "$WINDOWS" "$STOCK_DEPTH" VLLM_USE_V2_MODEL_RUNNER=1
+  bench "runner2_$shape" "$shape" "$SOME_WINDOWS" "$SOME_DEPTHS" VLLM_USE_V2_MODEL_RUNNER=1
 done
 for shape in $PRODUCTS; do products "$shape"; done
 for one in $PROFILES; do IFS=: read -r shape window depth <<< "$one"; profile "$shape" "$window" "$depth"; done

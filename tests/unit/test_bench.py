@@ -143,13 +143,17 @@ def test_cache_is_filled_for_what_decodes():
         for kind in (DECODE, PREFILL)
     }
     assert found == {DECODE: (90, False), PREFILL: (0, False)}
+    layers = {name: torch.zeros(2, 4, 16, 1, 8, dtype=torch.bfloat16) for name in "ab"}
+    connector.register_kv_caches(layers)
+    assert all(0.7 < layer.float().std() < 1.3 for layer in layers.values())
 
 
 class Clock:
-    """vLLM's engine in place of a real one: a step takes 1 ms, the step in which requests end 999 ms more."""
+    """vLLM's engine in place of a real one: a step takes 1 ms; the step in which requests end, and some, 999 ms more."""
 
-    def __init__(self) -> None:
-        self.now, self.asked, self.made = 0.0, [], 0
+    def __init__(self, slow: int) -> None:
+        self.now, self.asked, self.made, self.turns, self.slow = 7.0, [], 0, 0, slow
+        self.engine_core = self  # whose outputs are those of single steps
 
     def sleep(self, level: int) -> None:
         assert level == 0
@@ -164,28 +168,44 @@ class Clock:
     def has_unfinished_requests(self) -> bool:
         return self.made < self.most
 
-    def step(self) -> list[SimpleNamespace]:
-        """As with a stream_interval of 4: the first token, then 4 at a time, then the rest."""
+    def step(self) -> None:
+        self.get_output()
+
+    def get_output(self) -> SimpleNamespace:
+        """In turn nothing but statistics, and a token of each."""
+        self.turns += 1
+        if self.turns % 2:
+            return SimpleNamespace(outputs=[], timestamp=self.now)
         self.made += 1
-        self.now += 1e-3 + 0.999 * (self.made == self.most)
-        if self.made % 4 != 1 and self.made != self.most:
-            return []
-        new = 1 if self.made == 1 else min(4, (self.made - 1) % 4 or 4)
-        return [SimpleNamespace(request_id=name, outputs=[SimpleNamespace(token_ids=[0] * new)]) for name in self.asked]
+        self.now += 1e-3 + 0.999 * (self.made in (self.slow, self.most))
+        return SimpleNamespace(outputs=self.asked, timestamp=self.now)
 
 
-def test_the_end_of_requests_is_not_timed(monkeypatch):
-    """vLLM then visits each block, dropped ones too: at 131k tokens that took longer than the steps."""
+@pytest.mark.parametrize("slow", [12, 0])
+def test_a_pause_and_the_end_of_requests_are_not_timed(slow):
+    """At the end vLLM visits each block, dropped ones too: at 131k tokens that took longer than the steps."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
     from swarr_verl import bench_engine
 
-    bench, clock = object.__new__(bench_engine.Bench), Clock()
-    bench.steps, bench.engine = 4, clock
-    monkeypatch.setattr(bench_engine.time, "perf_counter", lambda: clock.now)
+    bench, clock = object.__new__(bench_engine.Bench), Clock(slow)
+    bench.steps, bench.engine = 8, clock
     found = bench._decode(100, 3)
     assert found["ms_a_step"] == pytest.approx(1) and found["tokens_a_second"] == pytest.approx(3000)
+    assert found["mean_ms_a_step"] == pytest.approx(1 + 999 / 8 * (slow == 12))
     assert clock.length == 100 and clock.made == clock.most == bench._new()
-    assert found["mean_context"] == 106
+    assert found["mean_context"] == 112
+
+
+def test_sequences_that_wait_are_told():
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from swarr_verl import bench_engine
+
+    bench, clock = object.__new__(bench_engine.Bench), Clock(0)
+    bench.steps, bench.engine = 8, clock
+    clock.add_request = lambda name, prompt, sampling: clock.asked.append(name) if len(clock.asked) < 2 else None
+    clock.most = 99
+    with pytest.raises(RuntimeError, match="did not decode all of 3 sequences"):
+        bench._decode(100, 3)
 
 
 def test_kernels_of_a_step():
