@@ -8,6 +8,7 @@ import argparse
 import gzip
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def parts(rows: list[tuple[str, float, float]], layers: int) -> dict[str, float]
     return dict(spent.most_common()) | {"whole": spent.total()}
 
 
+def cell(kernel: str) -> str:
+    """Its name, for a table."""
+    return kernel[:100].replace("|", "/")
+
+
+def gaps(events: list[dict[str, Any]], layers: int) -> list[tuple[str, str, float]]:
+    """Where the GPU stands idle: the kernel before, the kernel after, milliseconds a step; most first."""
+    found = sorted((event for event in events if event.get("cat") == "kernel"), key=lambda event: event["ts"])
+    steps = sum(ATTENTION in event["name"] for event in found) / layers
+    spent, end = Counter[tuple[str, str]](), found[0]["ts"]
+    for before, after in pairwise(found):
+        end = max(end, before["ts"] + before["dur"])
+        spent[before["name"], after["name"]] += max(0, after["ts"] - end)
+    return [(before, after, us / 1e3 / steps) for (before, after), us in spent.most_common()]
+
+
 def main() -> None:
     from swarr_verl.bench import shape
     from swarr_verl.bench_engine import Bench
@@ -76,14 +93,18 @@ def main() -> None:
     bench.engine.stop_profile()
     trace = max(options.out.glob("*.pt.trace.json*"), key=lambda path: path.stat().st_mtime)
     text = gzip.decompress(trace.read_bytes()) if trace.suffix == ".gz" else trace.read_bytes()
-    found = kernels(json.loads(text)["traceEvents"], config.num_hidden_layers)
+    events = json.loads(text)["traceEvents"]
+    found = kernels(events, config.num_hidden_layers)
     lines = [f"{json.dumps(row)}", "", "| part | ms a step |", "|---|---|"]
     lines += [f"| {part} | {ms:.1f} |" for part, ms in parts(found, config.num_hidden_layers).items()]
+    lines += ["", "| idle after | before | ms a step |", "|---|---|---|"]
+    for before, after, ms in gaps(events, config.num_hidden_layers)[:8]:
+        lines.append(f"| {cell(before)} | {cell(after)} | {ms:.3f} |")
     lines += ["", "| kernel | ms a step | calls a step |", "|---|---|---|"]
     for name, ms, calls in found:
-        lines.append(f"| {name[:100].replace('|', '/')} | {ms:.3f} | {calls:.1f} |")
+        lines.append(f"| {cell(name)} | {ms:.3f} | {calls:.1f} |")
     (options.out / "kernels.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines[:32] + lines[-1:]))
+    print("\n".join(lines[:42] + lines[-1:]))
 
 
 if __name__ == "__main__":

@@ -67,15 +67,36 @@ def test_dry(tmp_path, capsys):
     assert (tmp_path / "bench.png").stat().st_size > 10_000
 
 
-def test_prediction_agrees_with_what_was_measured():
-    file = Path(__file__).parents[2] / "examples" / "rollout" / "results" / "bench_h100" / "7b.json"
-    for row in json.loads(file.read_text())["rows"]:
-        cost = Cost.of(shape("7b"), [row["window"]] * SHAPES["7b"][2])
-        device = Device(row["copy_bandwidth"], 780e12, HOST)  # neither was timed then; of other H100s
-        found = predicted(cost, round(row["mean_context"]), row["sequences"], device)
-        assert found["predicted_ms_a_step"] == pytest.approx(row["ms_a_step"], rel=0.15), row
-        if row["window"] in (1024, 2048):
-            assert found["bound_ms_a_step"] < 0.85 * row["ms_a_step"], "reading alone does not tell it"
+def measured(name):
+    file = Path(__file__).parents[2] / "examples" / "rollout" / "results" / "bench_h100" / f"{name}.json"
+    return json.loads(file.read_text())["rows"]
+
+
+@pytest.mark.parametrize(
+    ("name", "missed"),
+    [
+        ("7b", []),
+        # Full attention's kernel is slow with 2 KV heads; and vLLM's Python is, by a third, most of the time.
+        ("1.5b", [(2048, 8192), (None, 32768), (2048, 32768), (1024, 32768), (None, 131072), (2048, 131072)]),
+    ],
+)
+def test_prediction_agrees_with_what_was_measured(name, missed):
+    found = []
+    for row in measured(name):
+        cost = Cost.of(shape(name), [row["window"]] * SHAPES[name][2])
+        device = Device(row["copy_bandwidth"], row["product_flops"], row["host_seconds"])
+        step = predicted(cost, round(row["mean_context"]), row["sequences"], device)["predicted_ms_a_step"]
+        if step != pytest.approx(row["ms_a_step"], rel=0.15):
+            found.append((row["window"], row["depth"]))
+            assert step < row["ms_a_step"]
+    assert found == missed, "as the page says"
+
+
+def test_no_worse_than_stock_vllm():
+    for name, at_most in (("7b", 0.005), ("1.5b", 0.08)):
+        ours = {(row["window"], row["depth"]): row["ms_a_step"] for row in measured(name)}
+        for row in measured(f"stock_{name}"):
+            assert ours[row["window"], row["depth"]] == pytest.approx(row["ms_a_step"], rel=at_most), "as the page says"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +170,7 @@ def test_cache_is_filled_for_what_decodes():
 
 
 class Clock:
-    """vLLM's engine in place of a real one: a step takes 1 ms; the step in which requests end, and some, 999 ms more."""
+    """vLLM's engine in place of a real one: steps of 1 ms; where requests end, and once more, 1000 ms."""
 
     def __init__(self, slow: int) -> None:
         self.now, self.asked, self.made, self.turns, self.slow = 7.0, [], 0, 0, slow
@@ -209,15 +230,17 @@ def test_sequences_that_wait_are_told():
 
 
 def test_kernels_of_a_step():
-    kernels = load("rollout/profile_decode.py").kernels
+    profile = load("rollout/profile_decode.py")
     events = [{"cat": "cpu_op", "name": "aten::mm", "ts": 0, "dur": 9e9}]
     for step in range(2):  # of 10 ms, 2 layers: 2 ms of attention and 1 ms of a product each, 4 ms idle
         for layer in range(2):
             start = 1e4 * step + 3e3 * layer
             events.append({"cat": "kernel", "name": "flash::FlashAttnFwdSm90", "ts": start, "dur": 2e3})
             events.append({"cat": "kernel", "name": "gemm", "ts": start + 2e3, "dur": 1e3})
-    rows = kernels(events, layers=2)
+    rows = profile.kernels(events, layers=2)
     assert rows == [("flash::FlashAttnFwdSm90", 4.0, 2.0), ("gemm", 2.0, 2.0), ("idle", 2.0, 0.0)]
+    idle = profile.gaps(events[::-1], layers=2)
+    assert idle[0] == ("gemm", "flash::FlashAttnFwdSm90", 2.0) and sum(ms for _, _, ms in idle) == 2.0
 
 
 def test_parts_of_a_step_are_the_pages():
