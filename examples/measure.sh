@@ -5,6 +5,7 @@
 #   start          each in the background, in a folder of its name beside LEASE; those that share a GPU one after the other
 #   poll SECONDS   wait for all, at most so long; print where they stand; collect
 # Environment: RUNS  of bench_SHAPE, step_SA, step_SWA, mismatch (DONE of stage.sh had eval_*_in_*.jsonl.gz), halves
+#              SHAPES, STOCK  of bench.sh: empty for a bench_SHAPE without its table, or without stock vLLM
 #              LEASE of that install
 set -euo pipefail
 lease=examples/gsm8k/lease.sh
@@ -17,8 +18,9 @@ begin() {
   local shape=${1#bench_}
   case $1 in
     bench_*)
-      export EXAMPLE=rollout SCRIPT=bench.sh DEPTHS="8192 32768 131072" SHAPES=$shape STOCK=$shape PRODUCTS=$shape \
-        RUNNER2=$shape PROFILES="$shape:0:32768 $shape:4096:32768"
+      export EXAMPLE=rollout SCRIPT=bench.sh DEPTHS="8192 32768 131072" PRODUCTS=$shape RUNNER2=$shape
+      export SHAPES=${SHAPES-$shape} STOCK=${STOCK-$shape}
+      export PROFILES="$shape:2048:32768 $shape:1024:32768 $shape:4096:32768"
       bash $lease start
       ;;
     step_*)

@@ -15,11 +15,12 @@ from typing import Any
 TRACED, WARM = 16, 64  # steps
 ATTENTION = "FlashAttnFwdSm"  # in the name of the kernel that each layer calls once a step
 PRODUCTS = ("nvjet", "gemm")  # in the names of cuBLAS's
+WORK = ("kernel", "gpu_memcpy", "gpu_memset")  # of the GPU, in a trace: a wide block table is a large copy
 
 
 def kernels(events: list[dict[str, Any]], layers: int) -> list[tuple[str, float, float]]:
     """Of a chrome trace: kernel, milliseconds a step, calls a step; most first, and last what the GPU stood idle."""
-    found = [event for event in events if event.get("cat") == "kernel"]
+    found = [event for event in events if event.get("cat") in WORK]
     steps = sum(ATTENTION in event["name"] for event in found) / layers
     spent, calls = Counter[str](), Counter[str]()
     for event in found:
@@ -36,6 +37,8 @@ def parts(rows: list[tuple[str, float, float]], layers: int) -> dict[str, float]
     for name, ms, calls in rows:
         if name == "idle":
             part = "GPU idle"
+        elif name.startswith(("Memcpy", "Memset")):
+            part = "copies"
         elif "flash::" in name:
             part = "attention, with its combining"
         elif any(product in name for product in PRODUCTS):
@@ -55,7 +58,7 @@ def cell(kernel: str) -> str:
 
 def gaps(events: list[dict[str, Any]], layers: int) -> list[tuple[str, str, float]]:
     """Where the GPU stands idle: the kernel before, the kernel after, milliseconds a step; most first."""
-    found = sorted((event for event in events if event.get("cat") == "kernel"), key=lambda event: event["ts"])
+    found = sorted((event for event in events if event.get("cat") in WORK), key=lambda event: event["ts"])
     steps = sum(ATTENTION in event["name"] for event in found) / layers
     spent, end = Counter[tuple[str, str]](), found[0]["ts"]
     for before, after in pairwise(found):

@@ -237,10 +237,13 @@ def test_kernels_of_a_step():
             start = 1e4 * step + 3e3 * layer
             events.append({"cat": "kernel", "name": "flash::FlashAttnFwdSm90", "ts": start, "dur": 2e3})
             events.append({"cat": "kernel", "name": "gemm", "ts": start + 2e3, "dur": 1e3})
+    events.append({"cat": "gpu_memcpy", "name": "Memcpy HtoD (Pinned -> Device)", "ts": 6e3, "dur": 1e3})
     rows = profile.kernels(events, layers=2)
-    assert rows == [("flash::FlashAttnFwdSm90", 4.0, 2.0), ("gemm", 2.0, 2.0), ("idle", 2.0, 0.0)]
+    copy = ("Memcpy HtoD (Pinned -> Device)", 0.5, 0.5)
+    assert rows == [("flash::FlashAttnFwdSm90", 4.0, 2.0), ("gemm", 2.0, 2.0), copy, ("idle", 1.5, 0.0)]
+    assert profile.parts(rows, layers=2)["copies"] == 0.5
     idle = profile.gaps(events[::-1], layers=2)
-    assert idle[0] == ("gemm", "flash::FlashAttnFwdSm90", 2.0) and sum(ms for _, _, ms in idle) == 2.0
+    assert idle[0] == (copy[0], "flash::FlashAttnFwdSm90", 1.5) and sum(ms for _, _, ms in idle) == 1.5
 
 
 def test_parts_of_a_step_are_the_pages():
