@@ -28,9 +28,7 @@ py=${PYTHON:-python3}
 # same length for all, as vLLM's tables are as wide.
 engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}, "max_model_len": '${DEPTHS##* }'}'
 
-# missed NAME: what failed does not keep the rest from running
-missing=
-missed() { missing+=" $1"; }
+missing=  # what failed does not keep the rest from running
 
 # bench NAME SHAPE WINDOWS DEPTHS [VARIABLE=VALUE ...] -> results/NAME
 bench() {
@@ -38,7 +36,7 @@ bench() {
   if [ -e "$out" ]; then return; fi
   # shellcheck disable=SC2086
   env "${@:5}" "$py" -m swarr_verl bench "$2" --window $3 --depth $4 --out "$out.part" --engine "$engine" &&
-    mv "$out.part" "$out" || missed "$1"
+    mv "$out.part" "$out" || missing+=" $1"
 }
 
 # profile SHAPE WINDOW DEPTH -> results/profile_SHAPE_WINDOW.md; its trace stays in WORK
@@ -46,14 +44,14 @@ profile() {
   local name=profile_$1_$2
   if [ -e "$WORK/results/$name.md" ]; then return; fi
   "$py" "$here/profile_decode.py" "$1" "$2" "$3" "$WORK/$name" &&
-    cp "$WORK/$name/kernels.md" "$WORK/results/$name.md" || missed "$name"
+    cp "$WORK/$name/kernels.md" "$WORK/results/$name.md" || missing+=" $name"
 }
 
 # products SHAPE -> results/products_SHAPE.json
 products() {
   local out=$WORK/results/products_$1.json
   if [ -e "$out" ]; then return; fi
-  "$py" "$here/products.py" "$1" --out "$out" || missed "products_$1"
+  "$py" "$here/products.py" "$1" --out "$out" || missing+=" products_$1"
 }
 
 mkdir -p "$WORK/results"

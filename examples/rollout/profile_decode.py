@@ -18,17 +18,31 @@ PRODUCTS = ("nvjet", "gemm")  # in the names of cuBLAS's
 WORK = ("kernel", "gpu_memcpy", "gpu_memset")  # of the GPU, in a trace: a wide block table is a large copy
 
 
+def work(events: list[dict[str, Any]], layers: int) -> tuple[list[dict[str, Any]], float]:
+    """Of a chrome trace: what the GPU did, in order, and in how many steps."""
+    found = sorted((event for event in events if event.get("cat") in WORK), key=lambda event: event["ts"])
+    return found, sum(ATTENTION in event["name"] for event in found) / layers
+
+
+def gaps(events: list[dict[str, Any]], layers: int) -> list[tuple[str, str, float]]:
+    """Where the GPU stands idle: the kernel before, the kernel after, milliseconds a step; most first."""
+    found, steps = work(events, layers)
+    spent, end = Counter[tuple[str, str]](), found[0]["ts"]
+    for before, after in pairwise(found):
+        end = max(end, before["ts"] + before["dur"])
+        spent[before["name"], after["name"]] += max(0, after["ts"] - end)
+    return [(before, after, us / 1e3 / steps) for (before, after), us in spent.most_common()]
+
+
 def kernels(events: list[dict[str, Any]], layers: int) -> list[tuple[str, float, float]]:
-    """Of a chrome trace: kernel, milliseconds a step, calls a step; most first, and last what the GPU stood idle."""
-    found = [event for event in events if event.get("cat") in WORK]
-    steps = sum(ATTENTION in event["name"] for event in found) / layers
+    """Kernel, milliseconds a step, calls a step; most first, and last what the GPU stood idle."""
+    found, steps = work(events, layers)
     spent, calls = Counter[str](), Counter[str]()
     for event in found:
         spent[event["name"]] += event["dur"]
         calls[event["name"]] += 1
-    whole = max(event["ts"] + event["dur"] for event in found) - min(event["ts"] for event in found)
     rows = [(name, us / 1e3 / steps, calls[name] / steps) for name, us in spent.most_common()]
-    return [*rows, ("idle", (whole - spent.total()) / 1e3 / steps, 0.0)]
+    return [*rows, ("idle", sum(ms for _, _, ms in gaps(events, layers)), 0.0)]
 
 
 def parts(rows: list[tuple[str, float, float]], layers: int) -> dict[str, float]:
@@ -54,17 +68,6 @@ def parts(rows: list[tuple[str, float, float]], layers: int) -> dict[str, float]
 def cell(kernel: str) -> str:
     """Its name, for a table."""
     return kernel[:100].replace("|", "/")
-
-
-def gaps(events: list[dict[str, Any]], layers: int) -> list[tuple[str, str, float]]:
-    """Where the GPU stands idle: the kernel before, the kernel after, milliseconds a step; most first."""
-    found = sorted((event for event in events if event.get("cat") in WORK), key=lambda event: event["ts"])
-    steps = sum(ATTENTION in event["name"] for event in found) / layers
-    spent, end = Counter[tuple[str, str]](), found[0]["ts"]
-    for before, after in pairwise(found):
-        end = max(end, before["ts"] + before["dur"])
-        spent[before["name"], after["name"]] += max(0, after["ts"] - end)
-    return [(before, after, us / 1e3 / steps) for (before, after), us in spent.most_common()]
 
 
 def main() -> None:

@@ -85,18 +85,20 @@ def test_prediction_agrees_with_what_was_measured(name, missed):
     for row in measured(name):
         cost = Cost.of(shape(name), [row["window"]] * SHAPES[name][2])
         device = Device(row["copy_bandwidth"], row["product_flops"], row["host_seconds"])
-        step = predicted(cost, round(row["mean_context"]), row["sequences"], device)["predicted_ms_a_step"]
-        if step != pytest.approx(row["ms_a_step"], rel=0.15):
+        step = predicted(cost, round(row["mean_context"]), row["sequences"], device)
+        if step["predicted_ms_a_step"] != pytest.approx(row["ms_a_step"], rel=0.15):
             found.append((row["window"], row["depth"]))
-            assert step < row["ms_a_step"]
+            assert step["predicted_ms_a_step"] < row["ms_a_step"]
+        if row["window"] in (1024, 2048):
+            assert step["bound_ms_a_step"] < 0.85 * row["ms_a_step"], "reading alone does not tell it"
     assert found == missed, "as the page says"
 
 
-def test_no_worse_than_stock_vllm():
-    for name, at_most in (("7b", 0.005), ("1.5b", 0.08)):
-        ours = {(row["window"], row["depth"]): row["ms_a_step"] for row in measured(name)}
-        for row in measured(f"stock_{name}"):
-            assert ours[row["window"], row["depth"]] == pytest.approx(row["ms_a_step"], rel=at_most), "as the page says"
+@pytest.mark.parametrize(("name", "missed"), [("7b", []), ("1.5b", [(2048, 32768)])])
+def test_within_a_hundredth_of_stock_vllm(name, missed):
+    ours = {(row["window"], row["depth"]): row["ms_a_step"] for row in measured(name)}
+    stock = {(row["window"], row["depth"]): row["ms_a_step"] for row in measured(f"stock_{name}")}
+    assert [key for key in stock if ours[key] != pytest.approx(stock[key], rel=0.01)] == missed, "as the page says"
 
 
 @pytest.mark.parametrize(
