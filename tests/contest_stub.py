@@ -8,7 +8,7 @@ from pathlib import Path
 
 from answers import write
 
-CONVERTED = {"SA": 8, "rationales": 2, "own": 3, "low": 5, "distill": 6, "both": 4}
+CONVERTED = {"SA": 8, "rationales": 2, "own": 3, "low": 5, "distill": 6, "both": 4, "after": 7}
 RIGHT = CONVERTED | {"rl_SA": 9, "rl_low": 6, "rl_distill": 8}
 PREPARED = {
     "gsm8k": "rl_train.parquet",

@@ -25,8 +25,10 @@ LABELS = {
     "low": "SFT on the half of low need",
     "distill": "on-policy distillation",
     "both": "half of that SFT, then half of the distillation",
+    "after": "all of that SFT, then all of the distillation",
 }
-GPUS = {"distill": 2, "both": 2}  # else one
+GPUS = {"distill": 2, "both": 2, "after": 2}  # else one
+STUDENTS = {"both": "half", "after": START}  # what is distilled into, if not the model that all begin with
 
 
 def elapsed(bars: str) -> float:
@@ -44,7 +46,7 @@ def minutes(results: Path, name: str) -> float | None:
     log, bars = results / f"{name}.csv", results / f"{name}_bars.txt"
     if bars.exists():
         return elapsed(bars.read_text()) / 60
-    before = minutes(results, "half") if name == "both" else 0.0
+    before = minutes(results, STUDENTS[name]) if name in STUDENTS else 0.0
     if before is None or not log.exists():
         return None
     return before + GPUS.get(name, 1) * sum(series(log, "timing_s/step")[1]) / 60

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Which conversion to a window is best at equal GPU minutes? A model of full attention is converted in five ways, the
-# BEST get RL under the window; the reference is SFT on rationales and RL under full attention. Greedy accuracy on
+# Which conversion to a window is best at equal GPU minutes? A model of full attention is converted in up to six ways,
+# the BEST get RL under the window; the reference is SFT on rationales and RL under full attention. Greedy accuracy on
 # GSM8K's test set after each. GPUs of 80 GB, two of them for distill; without one, on the CPU.
 #   bash examples/mismatch/contest.sh [more overrides for RL]
 #   rationales  SFT on GSM8K's                    own      SFT on the model's own right answers
 #   low         SFT on the half of the rationales, by tokens, that needs least of what is older than the window
 #   distill     on-policy distillation; the teacher is the reference after its SFT, on a GPU of its own
 #   both        half of `rationales`, then half of `distill`
+#   after       all of `rationales`, then all of `distill`: not in equal minutes, and not by default
 # Between conversions and RL it measures what SFT under the window loses on a token more than the same SFT without it
 # (results/served.md): of the test problems' rationales, and of the answers of both.
 # By default each trains for about 2 GPU minutes, by what an H100 took for what is like it: 234 steps of SFT (two epochs
@@ -16,7 +17,7 @@
 # needs any more go. Reads the stages of examples/gsm8k.
 # Environment: MODEL    converted, draws and reads    DATA    folder with GSM8K's train.jsonl, test.jsonl
 #              WORK     everything is written here    WINDOW  tokens
-#              CONVERSIONS                            BEST    so many get RL, by accuracy
+#              CONVERSIONS                            BEST    so many get RL, by accuracy, and SA (0: none)
 #              SFT_STEPS, OWN_STEPS (of own), BATCH, TOKENS (of a micro-batch of SFT)
 #              DISTILL_STEPS, DISTILL (overrides)     STEPS   of RL; of both: PROMPTS (a step), RL_TOKENS, KV_GIB
 #              STRIDE   of `mismatch`                 SAMPLES, KEEP  answers drawn a problem, right ones kept at most
@@ -98,6 +99,7 @@ learn() {
     distill) distill distill "$DISTILL_STEPS" ;;
     half) steps half data/gsm8k/sft.parquet "$WINDOW" $((SFT_STEPS / 2)) ;;
     both) distill both $((DISTILL_STEPS / 2)) half ;;
+    after) distill after "$DISTILL_STEPS" rationales ;;
     *) say "no such conversion: $1"; return 1 ;;
   esac
 }
@@ -149,24 +151,24 @@ doctor
 prepare
 for name in SA $CONVERSIONS; do
   case $name in
-    distill) ;;
+    distill | after) ;;
     both) if [ ! -s results/eval_both.json ]; then beside learn half; fi ;;
     *) beside convert "$name" ;;
   esac
 done
 wait
 for name in $CONVERSIONS; do  # alone, and with every GPU in its sight
-  case $name in distill | both) convert "$name" & wait ;; esac
+  case $name in distill | both | after) convert "$name" & wait ;; esac
 done
 rm -rf "${WORK:?}/half"
 served
 best=$(ranking | awk "NR <= $BEST")
 for name in $(ranking | awk "NR > $BEST"); do rm -rf "${WORK:?}/$name"; done
-for name in SA $best; do beside reinforce "$name"; done
+for name in ${best:+SA $best}; do beside reinforce "$name"; done
 wait
 "$py" "$own/contest.py" results
 missing=
-for name in SA $CONVERSIONS rl_SA ${best:+$(printf 'rl_%s ' $best)}; do
+for name in SA $CONVERSIONS ${best:+$(printf 'rl_%s ' SA $best)}; do
   if [ ! -s "results/eval_$name.json" ]; then missing+=" $name"; fi
 done
 say "finished; missing:${missing:- none} (logs: $WORK/logs)"

@@ -94,3 +94,13 @@ def test_verl_accepts_the_distillation(tmp_path, checkpoint, data, smi):
     check(changed(config, f"data.val_files={data}/rl_val.parquet", teacher))
     assert config.distillation.enabled and config.actor_rollout_ref.actor.optim.lr == 1e-5
     assert ("+swarr=[distill,cpu_distill]" in words) == (smi == "exit 1")
+
+
+def test_distilled_after_all_of_sft_and_no_rl(tmp_path, checkpoint):
+    knobs = {"CONVERSIONS": "rationales after", "BEST": "0", "DISTILL_STEPS": "40"}
+    stages = trained(contest(tmp_path, checkpoint, "echo 0; echo 1", **knobs))
+    assert set(stages) == {"SA", "rationales", "after"}
+    words = stages["after"]["words"]
+    assert f"actor_rollout_ref.model.path={tmp_path}/work/rationales/global_step_234/huggingface" in words
+    assert "trainer.total_training_steps=40" in words and stages["after"]["gpus"] is None
+    assert "| all of that SFT, then all of the distillation |" in (tmp_path / "work/results/contest.md").read_text()

@@ -9,7 +9,7 @@ import pytest
 from answers import write
 from scripts import load
 
-RIGHT = {"SA": 8, "rationales": 2, "own": 5, "distill": 6, "both": 7, "rl_SA": 9, "rl_distill": 7}  # of 10 problems
+RIGHT = {"SA": 8, "rationales": 2, "own": 5, "distill": 6, "both": 7, "after": 8, "rl_SA": 9, "rl_distill": 7}  # of 10 problems
 BARS = "Epoch 1/1000: 1/2 [20.00<\nEpoch 1/1000: 2/2 [40.00<\n"
 
 
@@ -33,16 +33,18 @@ def test_contest(contest, tmp_path, monkeypatch):
     (tmp_path / "draw.seconds").write_text("180\n")
     log(tmp_path, "distill", "timing_s/step", [12.0, 18.0])
     log(tmp_path, "both", "timing_s/step", [15.0])
+    log(tmp_path, "after", "timing_s/step", [45.0])
     log(tmp_path, "rl_SA", "timing_s/step", [60.0, 90.0])
     monkeypatch.setattr("sys.argv", ["contest.py", str(tmp_path)])
     contest.main()
 
-    reference, start, own, distill, both = rows = json.loads((tmp_path / "contest.json").read_text())
-    assert [row["name"] for row in rows] == ["SA", "rationales", "own", "distill", "both"]
+    reference, start, own, distill, both, after = rows = json.loads((tmp_path / "contest.json").read_text())
+    assert [row["name"] for row in rows] == ["SA", "rationales", "own", "distill", "both", "after"]
     assert start["minutes"] == pytest.approx(80 / 60) and start["preparing"] is None
     assert (own["preparing"], distill["preparing"]) == (3, start["minutes"]), "drawing; the teacher"
     assert distill["minutes"] == 1, "30 s on two GPUs"
     assert both["minutes"] == pytest.approx(80 / 60 + 0.5) and both["preparing"] == distill["preparing"]
+    assert after["minutes"] == pytest.approx(start["minutes"] + 1.5) and after["preparing"] == start["minutes"]
     assert reference["rl"]["minutes"] == 2.5 and distill["rl"]["minutes"] is None
     assert own["closed"]["share"] == pytest.approx(0.5) and distill["closed"]["share"] == pytest.approx(4 / 6)
     low, high = own["closed"]["interval"]
