@@ -9,7 +9,8 @@ import pytest
 from answers import write
 from scripts import load
 
-RIGHT = {"SA": 8, "rationales": 2, "own": 5, "distill": 6, "both": 7, "after": 8, "rl_SA": 9, "rl_distill": 7}  # of 10 problems
+RIGHT = {"SA": 8, "rationales": 2, "own": 5, "distill": 6, "both": 7, "after": 8}  # of 10 problems
+RIGHT |= {"rl_SA": 9, "rl_distill": 7}
 BARS = "Epoch 1/1000: 1/2 [20.00<\nEpoch 1/1000: 2/2 [40.00<\n"
 
 
