@@ -1,19 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table of halves.sh, from the cells that are there: `python halves.py RESULTS`.
 
-Reads eval_HALF_SEED_ATTENTION.jsonl.gz; writes halves.md and halves.json. The seeds of a half count as samples of a
-problem.
+Reads eval_HALF_SEED_ATTENTION.jsonl.gz and verl's logs, HALF_SEED_ATTENTION.jsonl; writes halves.md, halves.json, and
+a csv of each log. The seeds of a half count as samples of a problem.
 """
 
 import json
 import re
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from swarr_verl.evaluation import Evaluation, difference, merged, points, summary
+import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1] / "gsm8k"))
+from plot import to_csv
+
+from swarr_verl.evaluation import Evaluation, bootstrap, difference, interval, merged, paired, points, summary
 from swarr_verl.files import write_whole
 
+HALVES = "low", "random", "high"
 NAME = re.compile(r"eval_(low|high|random)_(\d+)_(SW?A)")
 
 
@@ -40,6 +47,26 @@ def rows_of(cells: dict[tuple[str, str], list[Evaluation]]) -> list[dict[str, An
     return rows
 
 
+def contrasts(cells: dict[tuple[str, str], list[Evaluation]]) -> list[dict[str, Any]]:
+    """What one half has more than another under each attention, and how much larger its gap is; paired over problems."""
+    runs = {cell: merged(seeds) for cell, seeds in cells.items()}
+    found = []
+    for half, other in combinations(HALVES, 2):
+        if {(name, attention) for name in (half, other) for attention in ("SA", "SWA")} - runs.keys():
+            continue
+        start = runs[other, "SA"]  # every difference is in the order of its problems
+        full = -paired(start, runs[half, "SA"])
+        window = paired(start, runs[other, "SWA"]) - paired(start, runs[half, "SWA"])
+        row: dict[str, Any] = {"half": half, "less": other}
+        found.append(row | {"SA": change(full), "SWA": change(window), "gap": change(full - window)})
+    return found
+
+
+def change(values: np.ndarray) -> dict[str, Any]:
+    """Mean of (problems,) and its 95 % interval."""
+    return {"difference": float(values.mean()), "interval": interval(bootstrap(values))}
+
+
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown, in percentage points."""
     lines = ["| SFT on the half of need | full attention, % | window, % | gap |", "|---|---|---|---|"]
@@ -59,13 +86,24 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     results = Path(sys.argv[1])
-    rows = rows_of(read(results))
+    for log in results.glob("*.jsonl"):
+        to_csv(log)
+    cells = read(results)
+    found = {"rows": rows_of(cells), "contrasts": contrasts(cells)}
     lines = [
         "± standard error over problems; in brackets the seeds; gap with a 95 % bootstrap interval.",
         "",
-        *table(rows),
+        *table(found["rows"]),
+        "",
+        "Points, with 95 % bootstrap intervals, paired over problems:",
+        "",
+        "| half | less | full attention | window | gap |",
+        "|---|---|---|---|---|",
     ]
-    write_whole(results / "halves.json", json.dumps(rows, indent=1) + "\n")
+    for row in found["contrasts"]:
+        cells_of_row = [row["half"], row["less"], *(points(row[key]) for key in ("SA", "SWA", "gap"))]
+        lines.append("| " + " | ".join(cells_of_row) + " |")
+    write_whole(results / "halves.json", json.dumps(found, indent=1) + "\n")
     write_whole(results / "halves.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 

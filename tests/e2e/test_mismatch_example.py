@@ -51,7 +51,7 @@ def test_a_half_of_low_need(tmp_path):
     assert "finished; missing: none" in run.output
     kept = pq.read_table(tmp_path / "work" / "data" / "low_1" / "sft.parquet")
     assert len(kept) < ROWS
-    (row,) = json.loads((tmp_path / "work" / "results" / "halves.json").read_text())
+    (row,) = json.loads((tmp_path / "work" / "results" / "halves.json").read_text())["rows"]
     assert (row["half"], row["SA"]["problems"], row["SWA"]["problems"]) == ("low", ROWS, ROWS) and row["gap"]
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables and figure of examples/gsm8k/cells.py: seeds, both kinds of samples, what RL recovered, unfinished cells."""
 
+import gzip
 import json
 
 import pytest
@@ -71,8 +72,42 @@ def test_halves(tmp_path, monkeypatch):
         write(tmp_path, name, right, samples=1)
     monkeypatch.setattr("sys.argv", ["halves.py", str(tmp_path)])
     halves.main()
-    low, chance = json.loads((tmp_path / "halves.json").read_text())
+    found = json.loads((tmp_path / "halves.json").read_text())
+    low, chance = found["rows"]
+    assert found["contrasts"] == [], "no half has both attentions but one"
     assert (low["half"], low["SA"]["of_each_seed"], low["gap"]["difference"]) == ("low", [0.8, 0.6], pytest.approx(0.2))
     assert chance["gap"] is None and "SWA" not in chance
     text = (tmp_path / "halves.md").read_text()
     assert "| low | 70.0 ±" in text and "(80.0, 60.0) | 50.0 ±" in text and "| random | 70.0 ±" in text
+
+
+def test_halves_against_each_other(tmp_path, monkeypatch):
+    halves = load("mismatch/halves.py")
+    for name, right in {"low_1_SA": 8, "low_1_SWA": 6, "high_1_SA": 7, "high_1_SWA": 2}.items():
+        write(tmp_path, name, right, samples=1)
+    (tmp_path / "low_1_SA.jsonl").write_text('{"step": 1, "data": {"train/loss": 2.0}}\n')
+    monkeypatch.setattr("sys.argv", ["halves.py", str(tmp_path)])
+    halves.main()
+    (row,) = json.loads((tmp_path / "halves.json").read_text())["contrasts"]
+    assert (row["half"], row["less"]) == ("low", "high")
+    means = {key: row[key]["difference"] for key in ("SA", "SWA", "gap")}
+    assert means == {"SA": pytest.approx(0.1), "SWA": pytest.approx(0.4), "gap": pytest.approx(-0.3)}
+    low, high = row["SWA"]["interval"]
+    assert 0 < low < 0.4 < high
+    assert (tmp_path / "low_1_SA.csv").exists()
+
+
+def test_contrasts_pair_problems_whatever_their_order(tmp_path):
+    halves = load("mismatch/halves.py")
+    for name, right in {"low_1_SA": 8, "low_1_SWA": 6, "high_1_SA": 7, "high_1_SWA": 2}.items():
+        write(tmp_path, name, right, samples=1)
+    ordered = halves.contrasts(halves.read(tmp_path))
+    for name in ("low_1_SWA", "high_1_SA"):
+        file = tmp_path / f"eval_{name}.jsonl.gz"
+        lines = gzip.decompress(file.read_bytes()).decode().splitlines(keepends=True)
+        file.write_bytes(gzip.compress("".join(reversed(lines)).encode()))
+    (row,), (other,) = ordered, halves.contrasts(halves.read(tmp_path))
+    assert row["gap"]["difference"] == pytest.approx(other["gap"]["difference"])
+    for key in ("SA", "SWA", "gap"):
+        width = [found[key]["interval"][1] - found[key]["interval"][0] for found in (row, other)]
+        assert width[0] == pytest.approx(width[1], abs=0.05), key
