@@ -262,6 +262,18 @@ def test_parts_of_a_step_are_the_pages():
     assert found[0]["whole"] == pytest.approx(35.5, abs=0.05)
 
 
+def test_an_empty_hosts_rows_are_the_pages():
+    rollout = Path(__file__).parents[2] / "examples" / "rollout"
+    rows = json.loads((rollout / "results" / "bench_h100_alone" / "1.5b.json").read_text())["rows"]
+    of = {(row["window"], row["depth"]): row for row in rows}
+    depths = (8192, 32768, 131072)
+    for name, key in (("measured, median", "ms_a_step"), ("measured, mean", "mean_ms_a_step")):
+        cells = [f"{of[2048, depth][key]:.1f}" for depth in depths]
+        assert f"| {name} | {' | '.join(cells)} |" in (rollout / "README.md").read_text()
+    gains = [of[2048, depth]["tokens_a_second"] / of[None, depth]["tokens_a_second"] for depth in depths]
+    assert [round(gain, 1) for gain in gains] == [3.0, 12.2, 52.5]
+
+
 def test_products_of_a_step(tmp_path, monkeypatch, capsys):
     products = load("rollout/products.py")
     for name in SHAPES:
