@@ -48,7 +48,7 @@ def rows_of(cells: dict[tuple[str, str], list[Evaluation]]) -> list[dict[str, An
 
 
 def contrasts(cells: dict[tuple[str, str], list[Evaluation]]) -> list[dict[str, Any]]:
-    """What one half has more than another under each attention, and how much larger its gap is; paired over problems."""
+    """What one half has more than another under each attention, and in its gap; paired over problems."""
     runs = {cell: merged(seeds) for cell, seeds in cells.items()}
     found = []
     for half, other in combinations(HALVES, 2):
