@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swarr_verl.equal_length import compare
+from swarr_verl.equal_length import compare, right_in_both
 from swarr_verl.evaluation import bootstrap, interval
 from swarr_verl.files import write_whole
 
@@ -43,15 +43,7 @@ def write(
     part.rename(out / "mismatch.parquet")
     groups = grouped(lines, names)
     rows = {name: summary(group) for name, group in groups.items()}
-    pairs: list[tuple[str, str]] = []
-    for base in against:
-        pairs += [(name, base) for name in names if name != base and (base, name) not in pairs]
-    pairs += [(f"{name}, wrong", f"{name}, right") for name in names]
-    compared = [
-        {"group": one, "against": other, **difference}
-        for one, other in pairs
-        if one in groups and other in groups and (difference := compare(groups[one], groups[other]))
-    ]
+    compared = comparisons(groups, names, against)
     found = {"settings": settings, "rows": rows, "at_equal_length": compared}
     write_whole(out / "mismatch.json", json.dumps(found, indent=1) + "\n")
     table = "\n".join([*markdown(rows), *(["", *at_equal_length(compared)] if compared else [])]) + "\n"
@@ -72,6 +64,28 @@ def grouped(lines: list[dict[str, Any]], names: list[str]) -> dict[str, list[dic
         for word, right in (("right", True), ("wrong", False))
     }
     return {name: group for name, group in (groups | graded).items() if group}
+
+
+def comparisons(groups: dict[str, list[dict[str, Any]]], names: list[str], against: list[str]) -> list[dict[str, Any]]:
+    """At equal length: files with those of `against`, whole and where both are right; wrong answers with right ones."""
+    pairs: list[tuple[str, str]] = []
+    for base in against:
+        pairs += [(name, base) for name in names if name != base and (base, name) not in pairs]
+    pairs = [(one, other) for one, other in pairs if one in groups and other in groups]
+    sides = [(one, other, groups[one], groups[other]) for one, other in pairs]
+    for one, other in pairs:
+        ours, theirs = right_in_both(groups[one], groups[other])
+        if ours:
+            sides.append((f"{one}, right in both", f"{other}, right in both", ours, theirs))
+    for name in names:
+        wrong, right = f"{name}, wrong", f"{name}, right"
+        if wrong in groups and right in groups:
+            sides.append((wrong, right, groups[wrong], groups[right]))
+    return [
+        {"group": one, "against": other, "problems": len({line["problem"] for line in ours + theirs}), **difference}
+        for one, other, ours, theirs in sides
+        if (difference := compare(ours, theirs))
+    ]
 
 
 def summary(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -123,12 +137,13 @@ def at_equal_length(compared: list[dict[str, Any]]) -> list[str]:
     lines = [
         "At equal length (tokens with as much context before them), need in nats a token:",
         "",
-        "| responses | against | tokens | need | theirs | difference |",
-        "|---|---|---|---|---|---|",
+        "| responses | against | problems | tokens | need | theirs | difference |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in compared:
-        cells = [row["group"], row["against"], row["tokens"], f"{row['need']:.3f}", f"{row['others']:.3f}"]
-        lines.append("| " + " | ".join(map(str, [*cells, _cell(row["difference"], 3)])) + " |")
+        cells = [row["group"], row["against"], row["problems"], row["tokens"]]
+        cells += [f"{row['need']:.3f}", f"{row['others']:.3f}", _cell(row["difference"], 3)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarr_verl.equal_length import BIN, compare
+from swarr_verl.equal_length import BIN, compare, right_in_both
+from swarr_verl.mismatch_report import comparisons, grouped
 
 
 def line(problem: str, prompt: int, need: list[float]) -> dict:
@@ -60,3 +61,30 @@ def test_the_same_problems_are_paired():
 
 def test_no_bin_in_common():
     assert compare([line("a", 10, [1.0])], [line("a", 500, [1.0])]) is None
+
+
+def test_right_in_both_leaves_out_what_only_one_answered_right():
+    def graded(problem: str, correct: float | None) -> dict:
+        return line(problem, 20, [1.0]) | {"correct": correct}
+
+    ours = [graded("a", 1.0), graded("a", 0.0), graded("b", 1.0), graded("c", 0.0), graded("d", 1.0)]
+    theirs = [graded("a", 1.0), graded("b", 0.0), graded("c", 1.0), graded("d", None)]
+    assert right_in_both(ours, theirs) == [[ours[0]], [theirs[0]]]
+    assert right_in_both(ours, theirs[1:]) == [[], []]
+
+
+def test_what_is_wrong_can_hide_what_is_right():
+    """Of right answers ours need less; of all they need more, for their wrong ones do not need nothing."""
+    names = ["theirs", "ours"]
+    lines = [
+        line(f"{problem} {right}", 20, [need] * 30) | {"file": name, "correct": right, "tokens": 30}
+        for problem in range(10)
+        for name, right, need in (("ours", 1.0, 0.3), ("ours", 0.0, 0.2), ("theirs", 1.0, 0.4), ("theirs", 0.0, -0.3))
+    ]
+    found = comparisons(grouped(lines, names), names, ["theirs"])
+    rows = {row["group"]: row for row in found}
+    assert list(rows) == ["ours", "ours, right in both", "theirs, wrong", "ours, wrong"]
+    assert rows["ours"]["difference"][0] == pytest.approx(0.2) and rows["ours"]["problems"] == 20
+    assert rows["ours, right in both"]["difference"] == pytest.approx([-0.1] * 3)
+    assert rows["ours, right in both"]["against"] == "theirs, right in both"
+    assert rows["ours, right in both"]["problems"] == 10
