@@ -8,6 +8,7 @@ time is waited for.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ray
@@ -25,11 +26,16 @@ _PATIENCE = 1800  # seconds for a large checkpoint to be loaded
 
 
 class Reading(NamedTuple):
-    """Of some responses: nats a token, and the seconds that reading them took."""
+    """Of each of some responses: nats, summed over its tokens, and their number; the seconds of reading them all."""
 
-    need: float
-    nll: float
+    need: list[float]
+    nll: list[float]
+    tokens: list[int]
     seconds: float
+
+    def mean(self, of: list[float], chosen: Sequence[int]) -> float:
+        """Nats a token of the chosen responses."""
+        return sum(of[place] for place in chosen) / sum(self.tokens[place] for place in chosen)
 
 
 class Reader:
@@ -47,12 +53,13 @@ class Reader:
         self._model, self._window = load(path, device), window
 
     def read(self, texts: list[Text]) -> Reading:
-        """Mean over the tokens of all responses (need.py)."""
+        """Read each response twice (need.py)."""
         began, stride = time.monotonic(), max(1, self._window // _GROUPS)
         here = [(tokens.to(self._model.device), prompt) for tokens, prompt in texts]
-        losses = context_need(self._model, here, self._window, stride)
-        whole, truncated = (torch.cat(side) for side in zip(*losses, strict=True))
-        return Reading((truncated - whole).mean().item(), whole.mean().item(), time.monotonic() - began)
+        losses = list(context_need(self._model, here, self._window, stride))
+        need = [(truncated - whole).sum().item() for whole, truncated in losses]
+        nll = [whole.sum().item() for whole, _ in losses]
+        return Reading(need, nll, [len(whole) for whole, _ in losses], time.monotonic() - began)
 
 
 class Probe:
@@ -77,30 +84,40 @@ class Probe:
                 f"swarr.need.num_gpus={knobs.num_gpus}: Ray gave the probe no such share within {_PATIENCE} s. "
                 "Give Ray a GPU more than the trainer takes, or set it to 0."
             ) from None
-        self._pending: tuple[int, int, Any] | None = None  # step, responses, reading
+        self._pending: tuple[int, list[bool | None], Any] | None = None  # step, which are right, reading
 
-    def start(self, step: int, texts: list[Text]) -> None:
-        """Begin to read the responses of a step, if it has any."""
+    def start(self, step: int, texts: list[Text], right: list[bool | None]) -> None:
+        """Begin to read the responses of a step, if it has any; `right` of each, None where nothing grades it."""
         if texts:
-            self._pending = step, len(texts), self._reader.read.remote(texts)
+            self._pending = step, right, self._reader.read.remote(texts)
 
     def is_due(self, step: int) -> bool:
         """The first step, and every so many from there."""
         return (step - 1) % self._every == 0
 
     def finish(self) -> dict[str, float]:
-        """Wait for what was begun, say what it cost, and return metrics; none if nothing was."""
+        """Wait for what was begun, say what it cost, and return metrics; none if nothing was.
+
+        Right and wrong answers apart, too: a wrong one may need little for it has lost the question
+        (examples/mismatch). Of what the step has none there is no metric.
+        """
         if self._pending is None:
             return {}
-        (step, number, pending), self._pending, began = self._pending, None, time.monotonic()
+        (step, right, pending), self._pending, began = self._pending, None, time.monotonic()
         found: Reading = ray.get(pending)
         waited = time.monotonic() - began
+        all_of_them = range(len(right))
+        need = found.mean(found.need, all_of_them)
         print(
-            f"[swarr] step {step}: need {found.need:+.3f} nats a token of {number} responses, read in "
+            f"[swarr] step {step}: need {need:+.3f} nats a token of {len(right)} responses, read in "
             f"{found.seconds:.1f} s, of which the step waited {waited:.1f}",
             flush=True,
         )
-        return {"need/mean": found.need, "need/nll": found.nll, "need/seconds": found.seconds, "timing_s/need": waited}
+        metrics = {"need/mean": need, "need/nll": found.mean(found.nll, all_of_them)}
+        for name, grade in (("right", True), ("wrong", False)):
+            if chosen := [place for place in all_of_them if right[place] is grade]:
+                metrics[f"need/{name}"] = found.mean(found.need, chosen)
+        return metrics | {"need/seconds": found.seconds, "timing_s/need": waited}
 
 
 def check(config: DictConfig, student: HFModelConfig) -> None:

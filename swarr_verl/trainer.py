@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -42,13 +43,24 @@ def _sampled(batch: KVBatchMeta) -> list[str]:
     return [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
 
 
-def _texts(batch: KVBatchMeta, count: int) -> list[Text]:
-    """Prompt and response of at most `count` samples, spread over the batch."""
+def _infos(fields: Iterable[Any]) -> list[dict[str, Any]]:
+    """What the reward said of each sample, from a batch's `extra_fields`."""
+    return [getattr(field, "data", field).get("reward_extra_info", {}) for field in fields]
+
+
+def _texts(batch: KVBatchMeta, count: int) -> tuple[list[Text], list[bool | None]]:
+    """Prompt and response of at most `count` samples, spread over the batch; which are right, None if not graded."""
     sampled = _sampled(batch)
     keys = [sampled[place] for place in spread(len(sampled), count)]
-    data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["prompts", "responses"])
-    pairs = zip(data["prompts"].unbind(), data["responses"].unbind(), strict=True)
-    return [(torch.cat(pair), len(pair[0])) for pair in pairs if len(pair[1])]
+    columns = ["prompts", "responses", "extra_fields"]
+    data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=columns)
+    texts, right = list[Text](), list[bool | None]()
+    infos = _infos(data["extra_fields"])
+    for prompt, response, info in zip(data["prompts"].unbind(), data["responses"].unbind(), infos, strict=True):
+        if len(response):
+            texts.append((torch.cat([prompt, response]), len(prompt)))
+            right.append(info["acc"] > 0 if "acc" in info else None)
+    return texts, right
 
 
 @register_trainer("swarr_sync")
@@ -66,7 +78,7 @@ class SwarrTrainerSync(PPOTrainerSync):
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         if self._probe and self._probe.is_due(self.global_steps):
-            self._probe.start(self.global_steps, _texts(batch, self._probe.responses))
+            self._probe.start(self.global_steps, *_texts(batch, self._probe.responses))
         batch = super()._compute_old_log_prob(_tensors(batch), metrics)
         self._guard.check(metrics)
         return batch
@@ -89,8 +101,7 @@ class SwarrTrainerSync(PPOTrainerSync):
         if self._probe:
             metrics.update(self._probe.finish())
         data = tq.kv_batch_get(keys=_sampled(batch), partition_id=batch.partition_id, select_fields=["extra_fields"])
-        fields = [getattr(value, "data", value) for value in data["extra_fields"]]
-        metrics.update(reward_metrics([field.get("reward_extra_info", {}) for field in fields]))
+        metrics.update(reward_metrics(_infos(data["extra_fields"])))
 
     def _validate(self) -> dict[str, float]:
         """In a validation-only run also ask the trainer's model how surprising the responses are (`check_surprise`)."""

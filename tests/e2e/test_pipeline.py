@@ -66,6 +66,8 @@ def test_need_in_the_tracker(rl):
     for step in (1, 4):
         found = rl.metrics[step]
         assert found["need/mean"] < -0.5 and found["need/seconds"] > 0 and found["timing_s/need"] >= 0
+        graded = [found[name] for name in ("need/right", "need/wrong") if name in found]
+        assert graded and min(graded) <= found["need/mean"] <= max(graded)
         assert f"[swarr] step {step}: need {found['need/mean']:+.3f} nats a token of 4 responses" in rl.output
 
 

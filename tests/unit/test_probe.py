@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tensordict import TensorDict
+from tensordict import NonTensorData, NonTensorStack, TensorDict
 from transfer_queue import KVBatchMeta
 from transformers import AutoModelForCausalLM
 from trees import changed, tree
@@ -25,19 +25,22 @@ def texts():
     return [(torch.randint(3, 60, (length,), generator=numbers), 5) for length in (6, 40, 70)]
 
 
-def test_mean_over_the_tokens_of_all_responses(checkpoint, texts):
+def test_nats_and_tokens_of_each_response(checkpoint, texts):
     found = Reader(str(checkpoint), window=16, threads=1, device="cpu").read(texts)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     sides = context_need(model, texts, window=16, stride=2)
-    tokens = 1 + 35 + 65
-    assert found.nll == pytest.approx(sum(whole.sum().item() for whole, _ in sides) / tokens, abs=1e-5)
-    need = sum((truncated - whole).sum().item() for whole, truncated in sides) / tokens
-    assert found.need == pytest.approx(need, abs=1e-5) and abs(need) > 1e-3
-    assert found.seconds > 0
+    assert found.tokens == [1, 35, 65] and found.seconds > 0
+    assert found.nll == pytest.approx([whole.sum().item() for whole, _ in sides], abs=1e-3)
+    need = [(truncated - whole).sum().item() for whole, truncated in sides]
+    assert found.need == pytest.approx(need, abs=1e-3) and abs(need[-1]) > 0.1
+    assert found.mean(found.need, [1, 2]) == pytest.approx(sum(need[1:]) / 100, abs=1e-5)
 
 
 def test_a_window_that_no_text_outgrows_leaves_no_need(checkpoint, texts):
-    assert Reader(str(checkpoint), window=80, threads=1, device="cpu").read(texts).need == 0
+    assert Reader(str(checkpoint), window=80, threads=1, device="cpu").read(texts).need == [0, 0, 0]
+
+
+READING = Reading(need=[1.0, 2.0, 7.0], nll=[5.0, 15.0, 40.0], tokens=[10, 20, 10], seconds=3.0)
 
 
 class Remote:
@@ -46,7 +49,7 @@ class Remote:
     def __init__(self, *arguments):
         self.arguments, self.seen = arguments, []
         self.__ray_ready__ = SimpleNamespace(remote=lambda: None)
-        self.read = SimpleNamespace(remote=lambda texts: self.seen.append(texts) or Reading(0.25, 1.5, 3.0))
+        self.read = SimpleNamespace(remote=lambda texts: self.seen.append(texts) or READING)
 
 
 @pytest.fixture
@@ -67,17 +70,21 @@ def test_when_it_reads_and_what_the_tracker_gets(local, texts, capsys):
     assert probe._reader.arguments == ("path", 16, 4, "cpu")
     assert [step for step in range(1, 9) if probe.is_due(step)] == [1, 4, 7]
     assert probe.finish() == {}
-    probe.start(4, texts)
+    probe.start(4, texts, [True, False, True])
     found = probe.finish()
     assert (found["need/mean"], found["need/nll"], found["need/seconds"]) == (0.25, 1.5, 3.0)
+    assert (found["need/right"], found["need/wrong"]) == (0.4, 0.1), "8 nats of 20 tokens, 2 of 20"
     assert 0 <= found["timing_s/need"] < 1
     said = capsys.readouterr().out
     assert (
         "[swarr] step 4: need +0.250 nats a token of 3 responses, read in 3.0 s, of which the step waited 0.0" in said
     )
     assert probe.finish() == {}, "once"
-    probe.start(7, [])
-    assert probe.finish() == {} and len(probe._reader.seen) == 1
+    probe.start(7, texts, [None, False, False])
+    found = probe.finish()
+    assert "need/right" not in found and found["need/wrong"] == pytest.approx(0.3) and found["need/mean"] == 0.25
+    probe.start(10, [], [])
+    assert probe.finish() == {} and len(probe._reader.seen) == 2
 
 
 def test_a_gpu_is_asked_of_ray(local):
@@ -97,18 +104,28 @@ def test_a_share_that_ray_does_not_have(local, monkeypatch):
 def test_texts_of_a_batch(monkeypatch):
     """Spread over what was sampled: no padding, and nothing that is empty."""
     rows = {"a": [1, 2], "b": [3], "c": [], "d": [4, 5], "pad": [9]}
+    said = {"a": {"acc": 1.0}, "b": {"acc": 0.0}, "c": {"acc": 1.0}}  # `d` has another reward
 
     def get(keys, partition_id, select_fields):
-        assert partition_id == "train" and select_fields == ["prompts", "responses"]
+        assert partition_id == "train" and select_fields == ["prompts", "responses", "extra_fields"]
         prompts, responses = [torch.tensor([7, 8])] * len(keys), [torch.tensor(rows[key]).long() for key in keys]
         nested = (torch.nested.as_nested_tensor(one, layout=torch.jagged) for one in (prompts, responses))
-        return TensorDict(dict(zip(select_fields, nested, strict=True)), batch_size=len(keys))
+        fields = [{"reward_extra_info": said[key]} if key in said else {} for key in keys]
+        columns = dict(zip(select_fields, nested, strict=False))
+        columns["extra_fields"] = NonTensorStack(*map(NonTensorData, fields))
+        return TensorDict(columns, batch_size=len(keys))
 
     monkeypatch.setattr(trainer.tq, "kv_batch_get", get)
     batch = KVBatchMeta(list(rows), [{}, {}, {}, {}, {"is_padding": True}], "train")
-    found = [(tokens.tolist(), prompt) for tokens, prompt in trainer._texts(batch, 8)]
-    assert found == [([7, 8, 1, 2], 2), ([7, 8, 3], 2), ([7, 8, 4, 5], 2)]
-    assert [tokens.tolist() for tokens, _ in trainer._texts(batch, 2)] == [[7, 8, 1, 2]]
+    texts, right = trainer._texts(batch, 8)
+    assert [(tokens.tolist(), prompt) for tokens, prompt in texts] == [
+        ([7, 8, 1, 2], 2),
+        ([7, 8, 3], 2),
+        ([7, 8, 4, 5], 2),
+    ]
+    assert right == [True, False, None]
+    ((tokens, _),), right = trainer._texts(batch, 2)
+    assert tokens.tolist() == [7, 8, 1, 2] and right == [True]
 
 
 @pytest.fixture
