@@ -59,7 +59,7 @@ def _texts(batch: KVBatchMeta, count: int) -> tuple[list[Text], list[bool | None
     for prompt, response, info in zip(data["prompts"].unbind(), data["responses"].unbind(), infos, strict=True):
         if len(response):
             texts.append((torch.cat([prompt, response]), len(prompt)))
-            right.append(info["acc"] > 0 if "acc" in info else None)
+            right.append(bool(info["acc"] > 0) if "acc" in info else None)
     return texts, right
 
 

@@ -3,6 +3,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tensordict import NonTensorData, NonTensorStack, TensorDict
@@ -104,7 +105,7 @@ def test_a_share_that_ray_does_not_have(local, monkeypatch):
 def test_texts_of_a_batch(monkeypatch):
     """Spread over what was sampled: no padding, and nothing that is empty."""
     rows = {"a": [1, 2], "b": [3], "c": [], "d": [4, 5], "pad": [9]}
-    said = {"a": {"acc": 1.0}, "b": {"acc": 0.0}, "c": {"acc": 1.0}}  # `d` has another reward
+    said = {"a": {"acc": np.float64(1)}, "b": {"acc": 0.0}, "c": {"acc": 1.0}}  # `d` has another reward
 
     def get(keys, partition_id, select_fields):
         assert partition_id == "train" and select_fields == ["prompts", "responses", "extra_fields"]
