@@ -8,7 +8,7 @@
 #   low         SFT on the half of the rationales, by tokens, that needs least of what is older than the window
 #   distill     on-policy distillation; the teacher is the reference after its SFT, on a GPU of its own
 #   both        half of `rationales`, then half of `distill`
-#   after       all of `rationales`, then all of `distill`: not in equal minutes, and not by default
+#   after       all of `rationales` (give that, too), then all of `distill`: not in equal minutes, and not by default
 # Between conversions and RL it measures what SFT under the window loses on a token more than the same SFT without it
 # (results/served.md): of the test problems' rationales, and of the answers of both.
 # By default each trains for about 2 GPU minutes, by what an H100 took for what is like it: 234 steps of SFT (two epochs
