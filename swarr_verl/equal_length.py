@@ -48,15 +48,10 @@ def compare(
     return {"tokens": int(tokens), "need": need, "others": others, "difference": difference}
 
 
-def right_in_both(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Of either, the right answers to problems that both answered right.
-
-    What a group gets wrong is not what another gets wrong, and a wrong answer may need little for it has lost the
-    question: among these that difference is none. Ungraded lines are left out.
-    """
-    right = [[line for line in lines if (line["correct"] or 0) > 0] for lines in (ours, theirs)]
-    shared = set.intersection(*({line["problem"] for line in lines} for lines in right))
-    return [[line for line in lines if line["problem"] in shared] for lines in right]
+def of_shared_problems(*groups: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Of each group the lines whose problem all groups have."""
+    shared = set.intersection(*({line["problem"] for line in lines} for lines in groups))
+    return [[line for line in lines if line["problem"] in shared] for lines in groups]
 
 
 def _by_bin(lines: list[dict[str, Any]], problems: list[str], bins: int) -> tuple[np.ndarray, np.ndarray]:

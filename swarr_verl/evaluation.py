@@ -221,6 +221,20 @@ def difference(ours: Evaluation, theirs: Evaluation, resamples: int = RESAMPLES)
     }
 
 
+def change(before: tuple[Evaluation, Evaluation], after: tuple[Evaluation, Evaluation]) -> dict[str, Any]:
+    """How much further the first of `after` is above its second than that of `before`, paired over problems.
+
+    Returns:
+        The difference of the two differences, and its 95 % interval.
+
+    Raises:
+        EvaluationError: the runs have other problems.
+    """
+    (start, less), (more, least) = before, after  # all in the order of `start`
+    changes = paired(start, least) - paired(start, more) - paired(start, less)
+    return {"difference": float(changes.mean()), "interval": interval(bootstrap(changes))}
+
+
 def closed(start: Evaluation, run: Evaluation, goal: Evaluation) -> dict[str, Any]:
     """Share of the gap between two runs that a third closes: (run - start) / (goal - start), paired over problems.
 

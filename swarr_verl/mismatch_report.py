@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from swarr_verl.equal_length import compare, right_in_both
+from swarr_verl.equal_length import compare, of_shared_problems
 from swarr_verl.evaluation import bootstrap, interval
 from swarr_verl.files import write_whole
 
@@ -67,14 +67,18 @@ def grouped(lines: list[dict[str, Any]], names: list[str]) -> dict[str, list[dic
 
 
 def comparisons(groups: dict[str, list[dict[str, Any]]], names: list[str], against: list[str]) -> list[dict[str, Any]]:
-    """At equal length: files with those of `against`, whole and where both are right; wrong answers with right ones."""
+    """At equal length: files with those of `against`, whole and where both are right; wrong answers with right ones.
+
+    Files do not get the same problems wrong, and a wrong answer may need little for it has lost the question: between
+    right answers to the same problems neither is a difference.
+    """
     pairs: list[tuple[str, str]] = []
     for base in against:
         pairs += [(name, base) for name in names if name != base and (base, name) not in pairs]
     pairs = [(one, other) for one, other in pairs if one in groups and other in groups]
     sides = [(one, other, groups[one], groups[other]) for one, other in pairs]
     for one, other in pairs:
-        ours, theirs = right_in_both(groups[one], groups[other])
+        ours, theirs = of_shared_problems(*(groups.get(f"{name}, right", []) for name in (one, other)))
         if ours:
             sides.append((f"{one}, right in both", f"{other}, right in both", ours, theirs))
     for name in names:

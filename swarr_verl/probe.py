@@ -22,6 +22,7 @@ from swarr_verl.preflight import PreflightError, other_trainers
 from swarr_verl.window import is_int
 
 _GROUPS = 8  # a window is read in so many strides: tokens see 7/8 of it or more
+GRADES = {"right": True, "wrong": False}  # None: not graded
 _PATIENCE = 1800  # seconds for a large checkpoint to be loaded
 
 
@@ -106,18 +107,17 @@ class Probe:
         (step, right, pending), self._pending, began = self._pending, None, time.monotonic()
         found: Reading = ray.get(pending)
         waited = time.monotonic() - began
-        all_of_them = range(len(right))
-        need = found.mean(found.need, all_of_them)
+        places = range(len(right))
+        chosen = {name: [place for place in places if right[place] is grade] for name, grade in GRADES.items()}
+        need = {name: found.mean(found.need, group) for name, group in {"mean": places, **chosen}.items() if group}
         print(
-            f"[swarr] step {step}: need {need:+.3f} nats a token of {len(right)} responses, read in "
+            f"[swarr] step {step}: need {need['mean']:+.3f} nats a token of {len(right)} responses, read in "
             f"{found.seconds:.1f} s, of which the step waited {waited:.1f}",
             flush=True,
         )
-        metrics = {"need/mean": need, "need/nll": found.mean(found.nll, all_of_them)}
-        for name, grade in (("right", True), ("wrong", False)):
-            if chosen := [place for place in all_of_them if right[place] is grade]:
-                metrics[f"need/{name}"] = found.mean(found.need, chosen)
-        return metrics | {"need/seconds": found.seconds, "timing_s/need": waited}
+        metrics = {f"need/{name}": nats for name, nats in need.items()}
+        nll = found.mean(found.nll, places)
+        return metrics | {"need/nll": nll, "need/seconds": found.seconds, "timing_s/need": waited}
 
 
 def check(config: DictConfig, student: HFModelConfig) -> None:

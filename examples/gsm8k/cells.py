@@ -17,13 +17,11 @@ from plot import VAL, series, to_csv
 
 from swarr_verl.evaluation import (
     Evaluation,
-    bootstrap,
     by_source,
+    change,
     closed,
     difference,
-    interval,
     merged,
-    paired,
     points,
     summary,
 )
@@ -95,12 +93,12 @@ def recovered(cells: dict[tuple[str, str], Evaluation]) -> dict[str, Any] | None
     return closed(cells[SFT], cells[RL], cells[BEST]) if cells.keys() >= {SFT, RL, BEST} else None
 
 
-def change(cells: dict[tuple[str, str], Evaluation], before: Pair, after: Pair) -> dict[str, Any] | None:
+def changed(cells: dict[tuple[str, str], Evaluation], before: Pair, after: Pair) -> dict[str, Any] | None:
     """Difference between two states after RL less that after SFT, by a paired bootstrap over problems."""
     if not cells.keys() >= {*before, *after}:
         return None
-    less, more = (paired(cells[high], cells[low]) for low, high in (before, after))
-    return {"difference": float((more - less).mean()), "interval": interval(bootstrap(more - less))}
+    less, more = ((cells[high], cells[low]) for low, high in (before, after))
+    return change(less, more)
 
 
 def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
@@ -112,7 +110,7 @@ def rows_of(greedy: Cells, sampled: Cells) -> dict[str, dict[str, Any]]:
             found = dict(zip(runs, parts, strict=True))
             page = content.setdefault(source, {"rows": {}, "steps": {}})
             page[f"recovered, {kind}"] = recovered(found)
-            page[f"changes, {kind}"] = {what: change(found, *pairs) for what, pairs in CHANGES.items()}
+            page[f"changes, {kind}"] = {what: changed(found, *pairs) for what, pairs in CHANGES.items()}
             for start, end in (pair for pair in STEPS if found.keys() >= set(pair)):
                 step = page["steps"].setdefault(f"{STATES[start]} -> {STATES[end]}", {})
                 step[kind] = difference(found[end], found[start])

@@ -12,12 +12,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.append(str(Path(__file__).parents[1] / "gsm8k"))
 from plot import to_csv
 
-from swarr_verl.evaluation import Evaluation, bootstrap, difference, interval, merged, paired, points, summary
+from swarr_verl.evaluation import Evaluation, change, difference, merged, points, summary
 from swarr_verl.files import write_whole
 
 HALVES = "low", "random", "high"
@@ -54,17 +52,11 @@ def contrasts(cells: dict[tuple[str, str], list[Evaluation]]) -> list[dict[str, 
     for half, other in combinations(HALVES, 2):
         if {(name, attention) for name in (half, other) for attention in ("SA", "SWA")} - runs.keys():
             continue
-        start = runs[other, "SA"]  # every difference is in the order of its problems
-        full = -paired(start, runs[half, "SA"])
-        window = paired(start, runs[other, "SWA"]) - paired(start, runs[half, "SWA"])
         row: dict[str, Any] = {"half": half, "less": other}
-        found.append(row | {"SA": change(full), "SWA": change(window), "gap": change(full - window)})
+        row |= {attention: difference(runs[half, attention], runs[other, attention]) for attention in ("SA", "SWA")}
+        ours, theirs = ((runs[name, "SA"], runs[name, "SWA"]) for name in (half, other))
+        found.append(row | {"gap": change(theirs, ours)})
     return found
-
-
-def change(values: np.ndarray) -> dict[str, Any]:
-    """Mean of (problems,) and its 95 % interval."""
-    return {"difference": float(values.mean()), "interval": interval(bootstrap(values))}
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -84,6 +76,15 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def contrast_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown, in percentage points."""
+    lines = ["| half | less | full attention | window | gap |", "|---|---|---|---|---|"]
+    for row in rows:
+        cells = [row["half"], row["less"], *(points(row[key]) for key in ("SA", "SWA", "gap"))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def main() -> None:
     results = Path(sys.argv[1])
     for log in results.glob("*.jsonl"):
@@ -97,12 +98,8 @@ def main() -> None:
         "",
         "Points, with 95 % bootstrap intervals, paired over problems:",
         "",
-        "| half | less | full attention | window | gap |",
-        "|---|---|---|---|---|",
+        *contrast_table(found["contrasts"]),
     ]
-    for row in found["contrasts"]:
-        cells_of_row = [row["half"], row["less"], *(points(row[key]) for key in ("SA", "SWA", "gap"))]
-        lines.append("| " + " | ".join(cells_of_row) + " |")
     write_whole(results / "halves.json", json.dumps(found, indent=1) + "\n")
     write_whole(results / "halves.md", "\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarr_verl.equal_length import BIN, compare, right_in_both
+from swarr_verl.equal_length import BIN, compare, of_shared_problems
 from swarr_verl.mismatch_report import comparisons, grouped
 
 
@@ -65,7 +65,13 @@ def test_no_bin_in_common():
 
 def test_right_in_both_leaves_out_what_only_one_answered_right():
     def graded(problem: str, correct: float | None) -> dict:
-        return line(problem, 20, [1.0]) | {"correct": correct}
+        return line(problem, 20, [1.0]) | {"correct": correct, "tokens": 1}
+
+    def right_in_both(ours: list[dict], theirs: list[dict]) -> list[list[dict]]:
+        lines = [one | {"file": name} for name, found in (("ours", ours), ("theirs", theirs)) for one in found]
+        groups = grouped(lines, ["ours", "theirs"])
+        kept = of_shared_problems(groups["ours, right"], groups["theirs, right"])
+        return [[{key: value for key, value in one.items() if key != "file"} for one in found] for found in kept]
 
     ours = [graded("a", 1.0), graded("a", 0.0), graded("b", 1.0), graded("c", 0.0), graded("d", 1.0)]
     theirs = [graded("a", 1.0), graded("b", 0.0), graded("c", 1.0), graded("d", None)]
