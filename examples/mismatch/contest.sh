@@ -18,6 +18,7 @@
 # Environment: MODEL    converted, draws and reads    DATA    folder with GSM8K's train.jsonl, test.jsonl
 #              WORK     everything is written here    WINDOW  tokens
 #              CONVERSIONS                            BEST    so many get RL, by accuracy, and SA (0: none)
+#              REFERENCE  SA, or empty: another run makes it, and SA/ here only teaches
 #              SFT_STEPS, OWN_STEPS (of own), BATCH, TOKENS (of a micro-batch of SFT)
 #              DISTILL_STEPS, DISTILL (overrides)     STEPS   of RL; of both: PROMPTS (a step), RL_TOKENS, KV_GIB
 #              STRIDE   of `mismatch`                 SAMPLES, KEEP  answers drawn a problem, right ones kept at most
@@ -33,6 +34,7 @@ WORK=${WORK:-$own/work/contest}
 WINDOW=${WINDOW:-96}
 CONVERSIONS=${CONVERSIONS:-rationales own low distill both}
 BEST=${BEST:-2}
+REFERENCE=${REFERENCE-SA}
 SFT_STEPS=${SFT_STEPS:-234}
 OWN_STEPS=${OWN_STEPS:-163}
 DISTILL_STEPS=${DISTILL_STEPS:-6}
@@ -64,6 +66,7 @@ clocked() {
 steps() {
   TQDM_BAR_FORMAT='{desc}: {n}/{total} [{elapsed_s:.2f}<' \
     EPOCHS=1000 sft "$1" "$WORK/$2" "$3" trainer.total_training_steps="$4"
+  if [ ! -e "logs/$1.log" ]; then return; fi  # the weights are another run's
   tr '\r' '\n' < "logs/$1.log" | grep -aoE '^Epoch [^[]*\[[0-9.]+<' > "results/$1_bars.txt"
 }
 
@@ -104,9 +107,13 @@ learn() {
   esac
 }
 
-# served: while there are the weights of both
+# served: while there are the weights and the answers of both
 served() {
-  if [ -s results/served.json ] || [ "$(newest SA)" = 0 ] || [ "$(newest rationales)" = 0 ]; then return; fi
+  local name
+  if [ -s results/served.json ]; then return; fi
+  for name in SA rationales; do
+    if [ "$(newest $name)" = 0 ] || [ ! -s results/eval_$name.json ]; then return; fi
+  done
   say "served"
   rationales_of data/test.jsonl .
   bounded served "$py" -m swarr_verl mismatch rationales.parquet results/eval_{SA,rationales}.jsonl.gz \
@@ -149,7 +156,7 @@ ranking() {
 
 doctor
 prepare
-for name in SA $CONVERSIONS; do
+for name in $REFERENCE $CONVERSIONS; do
   case $name in
     distill | after) ;;
     both) if [ ! -s results/eval_both.json ]; then beside learn half; fi ;;
@@ -164,11 +171,11 @@ rm -rf "${WORK:?}/half"
 served
 best=$(ranking | awk "NR <= $BEST")
 for name in $(ranking | awk "NR > $BEST"); do rm -rf "${WORK:?}/$name"; done
-for name in ${best:+SA $best}; do beside reinforce "$name"; done
+for name in ${best:+$REFERENCE $best}; do beside reinforce "$name"; done
 wait
 "$py" "$own/contest.py" results
 missing=
-for name in SA $CONVERSIONS ${best:+$(printf 'rl_%s ' SA $best)}; do
+for name in $REFERENCE $CONVERSIONS ${best:+$(printf 'rl_%s ' $REFERENCE $best)}; do
   if [ ! -s "results/eval_$name.json" ]; then missing+=" $name"; fi
 done
 say "finished; missing:${missing:- none} (logs: $WORK/logs)"

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The contest on four GPUs at once, in less than 30 minutes: contest.sh in parts, each in a folder of its name beside LEASE.
+# On a machine without a network, from the checkout's root, after `lease.sh install` of examples/gsm8k:
+#   start          all of it in the background
+#   poll SECONDS   wait for all, at most so long; print where they stand; collect
+#   after   GPUs 0, 1   the reference, `rationales`, and DISTILL_STEPS of distillation from there; the served gap
+#   k1      GPUs 0, 1   then half as many steps with verl's k1
+#   low     GPU 2       `low`, and RL from it, with the settings of the experiment's (examples/gsm8k, groups of 16)
+#   own     GPU 3       `own`
+#   more    GPUs 3, 1   then `distill` and `both`; a GPU holds a teacher or trainer beside those of `after` and `k1`
+#   bench   GPU 3       then 1.5B's shape at W=2048 (examples/rollout)
+# `more` and `k1` take the weights of the SFTs of `after`. Environment: DISTILL_STEPS, STEPS (of RL)
+set -euo pipefail
+lease=examples/gsm8k/lease.sh
+installed=${LEASE:-/tmp/gsm8k}
+beside=$(dirname "$installed")
+runs=(after low own more k1 bench)
+export MODEL=$installed/model DATA=$installed/data EXAMPLE=. SCRIPT=mismatch/contest.sh
+export DISTILL_STEPS=${DISTILL_STEPS:-40} STEPS=${STEPS:-100} TOKENS=16384 BEST=0 REFERENCE=
+# With a given cache vLLM does not measure what is free, which others on the GPU change meanwhile.
+teacher=distillation.teacher_models.teacher_model.inference
+teacher="$teacher.gpu_memory_utilization=0.15 ++$teacher.engine_kwargs.vllm.kv_cache_memory_bytes=8589934592"
+after="$teacher actor_rollout_ref.actor.optim.lr=2e-6 trainer.save_freq=10 trainer.test_freq=20"
+k1="distillation.distillation_loss.loss_mode=k1 distillation.distillation_loss.loss_max_clamp=10"
+groups=(
+  actor_rollout_ref.rollout.n=16 actor_rollout_ref.rollout.max_num_seqs=512 actor_rollout_ref.rollout.agent.num_workers=8
+  actor_rollout_ref.actor.optim.lr_scheduler_type=cosine actor_rollout_ref.actor.optim.lr_warmup_steps=5
+  actor_rollout_ref.actor.optim.min_lr_ratio=0.1 transfer_queue.backend.SimpleStorage.num_data_storage_units=2
+  trainer.val_before_train=False trainer.test_freq=50
+  "swarr.need.model=$MODEL" swarr.need.every=20 swarr.need.threads=8
+)
+
+# begin NAME GPUS [VARIABLE=VALUE ...] [-- OVERRIDES]
+begin() {
+  local name=$1 gpus=$2 variables=()
+  shift 2
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do variables+=("$1") && shift; done
+  env "${variables[@]}" LEASE="$beside/$name" CUDA_VISIBLE_DEVICES="$gpus" bash $lease start "${@:2}"
+}
+
+until_there() { until [ -e "$beside/$1" ]; do sleep 1; done; }
+
+# hand NAME RUN: weights of an SFT of `after`; links, as it removes its own
+hand() {
+  until_there "after/work/results/eval_$1.json"
+  mkdir -p "$beside/$2/work"
+  cp -rl "$beside/after/work/$1" "$beside/$2/work/"
+}
+
+start() {
+  mkdir -p "$installed/work/logs"
+  begin after 0,1 REFERENCE=SA CONVERSIONS="rationales after" RL_TOKENS=8192 DISTILL="$after"
+  begin low 2 CONVERSIONS=low BEST=1 PROMPTS=32 RL_TOKENS=16384 KV_GIB=8 -- "${groups[@]}"
+  begin own 3 CONVERSIONS=own
+  rm -rf "$installed/follow"
+  mkdir "$installed/follow"
+  cp -r examples "$installed/follow/"  # later calls replace the checkout
+  cd "$installed/follow"
+  setsid nohup bash examples/mismatch/contest_lease.sh follow < /dev/null > ../work/logs/follow.log 2>&1 &
+}
+
+# follow: what waits for others
+follow() {
+  hand SA more
+  hand SA k1
+  hand rationales k1
+  {
+    until_there after/work/results/eval_after.json
+    begin k1 0,1 CONVERSIONS=after RL_TOKENS=8192 DISTILL="$after $k1" DISTILL_STEPS=$((DISTILL_STEPS / 2))
+  } &
+  until_there own/exit
+  begin more 3,1 CONVERSIONS="distill both" RL_TOKENS=8192 DISTILL_STEPS=6 \
+    DISTILL="$teacher actor_rollout_ref.actor.optim.lr=1e-5"
+  until_there more/exit
+  begin bench 3 SCRIPT=rollout/bench.sh SHAPES=1.5b WINDOWS=2048 STOCK= RUNNER2=1.5b SOME_WINDOWS=2048 \
+    DEPTHS="8192 32768 131072" PRODUCTS=1.5b PROFILES=1.5b:2048:32768
+  wait
+}
+
+poll() { ALL=${runs[*]/#/$beside/} bash $lease poll "$@"; }
+
+"$@"
