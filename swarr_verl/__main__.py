@@ -128,7 +128,10 @@ def _add_bench(commands: Any) -> None:
         "--depth", type=_count, nargs="+", default=[4096, 32768], help="tokens of context (%(default)s)"
     )
     command.add_argument(
-        "--sequences", type=_count, metavar="N", help="of a step (default: as many as fit, at most 1024)"
+        "--sequences",
+        type=_count,
+        metavar="N",
+        help="of a step (default: as many as fit, at most 1024, or max_num_seqs of --engine)",
     )
     command.add_argument("--out", type=Path, required=True, help="folder of bench.md, bench.json and bench.png")
     command.add_argument("--steps", type=_count, default=64, help="timed decode steps (default: %(default)s)")

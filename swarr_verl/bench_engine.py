@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode and prefill speed of one vLLM engine at several depths: `python -m swarr_verl.bench_engine SPEC`.
 
-SPEC is json: `model` (folder of a config.json), `depths`, `sequences` (null: as many as fit), `steps`, `engine` (more
-arguments of vllm.LLM). Prints one json line of the device's speeds, then one a depth. A process of its own: its memory
-goes with it. Prefill is measured for itself; what decodes starts with a filled cache (filled_cache.py), so that no time
-goes into getting it there.
+SPEC is json: `model` (folder of a config.json), `depths`, `sequences` (null: as many as fit, at most the engine's
+max_num_seqs), `steps`, `engine` (more arguments of vllm.LLM). Prints one json line of the device's speeds, then one a
+depth. A process of its own: its memory goes with it. Prefill is measured for itself; what decodes starts with a filled
+cache (filled_cache.py), so that no time goes into getting it there.
 """
 
 from __future__ import annotations
@@ -77,7 +77,6 @@ class Bench:
         self.steps, self.asked = spec["steps"], spec["sequences"]
         config = AutoConfig.from_pretrained(spec["model"])
         self.window = config_windows(config)[0]
-        most = self.asked or MOST
         arguments: dict[str, Any] = {
             "load_format": "dummy",
             "skip_tokenizer_init": True,
@@ -85,11 +84,12 @@ class Bench:
             "kv_transfer_config": KVTransferConfig(**TRANSFER),
             "max_model_len": max(spec["depths"]),
             "max_num_batched_tokens": CHUNK,
-            "max_num_seqs": most,
+            "max_num_seqs": self.asked or MOST,
         } | spec["engine"]
+        self.most = arguments["max_num_seqs"]
         compilation = arguments.setdefault("compilation_config", {})
         if isinstance(compilation, dict):  # vLLM takes a level, too
-            compilation.setdefault("cudagraph_capture_sizes", graph_sizes(most))
+            compilation.setdefault("cudagraph_capture_sizes", graph_sizes(self.most))
         self.engine = window_engine(spec["model"], config, **arguments).llm_engine
         cache = self.engine.vllm_config.cache_config
         self.cache_tokens = cache.num_gpu_blocks * cache.block_size
@@ -98,7 +98,7 @@ class Bench:
     def row(self, depth: int) -> dict[str, Any]:
         """Measure one depth: the largest batch that fits, or the one asked for."""
         fit = self.cache_tokens // kept_tokens(depth, self.window)
-        n = self.asked or min(fit, MOST)
+        n = self.asked or min(fit, self.most)
         if n > fit:
             raise ValueError(f"--sequences {n}: {fit} of {depth} tokens fit into the KV cache. Ask for fewer.")
         prompt = depth - self._new()
