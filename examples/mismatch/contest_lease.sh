@@ -4,24 +4,26 @@
 # On a machine without a network, from the checkout's root, after `lease.sh install` of examples/gsm8k:
 #   start          all of it in the background
 #   poll SECONDS   wait for all, at most so long; print where they stand; collect
+#   finish         when time runs short: RL ends with its newest checkpoint, which is evaluated
+# Its parts, by what an H100 took (commit 9e7bb32): SFT 125 s with its start, an evaluation 50, verl's start 200 to 290
 #   after   GPUs 0, 1   the reference, `rationales`, and DISTILL_STEPS of distillation from there; the served gap
-#   k1      GPUs 0, 1   then half as many steps with verl's k1
+#   k1      GPUs 0, 1   then a quarter of those steps with verl's k1
 #   low     GPU 2       `low`, and RL from it, with the settings of the experiment's (examples/gsm8k, groups of 16)
-#   own     GPU 3       `own`
+#   own     GPU 3       `own`; drawing took 7 minutes: from what an earlier lease drew (DONE of stage.sh had
+#                       results/drawn_gsm8k.parquet and draw.seconds), if there
 #   more    GPUs 3, 1   then `distill` and `both`; a GPU holds a teacher or trainer beside those of `after` and `k1`
-#   bench   GPU 3       then 1.5B's shape at W=2048 (examples/rollout)
 # `more` and `k1` take the weights of the SFTs of `after`. Environment: DISTILL_STEPS, STEPS (of RL)
 set -euo pipefail
 lease=examples/gsm8k/lease.sh
 installed=${LEASE:-/tmp/gsm8k}
 beside=$(dirname "$installed")
-runs=(after low own more k1 bench)
+runs=(after low own more k1)
 export MODEL=$installed/model DATA=$installed/data EXAMPLE=. SCRIPT=mismatch/contest.sh
 export DISTILL_STEPS=${DISTILL_STEPS:-40} STEPS=${STEPS:-100} TOKENS=16384 BEST=0 REFERENCE=
 # With a given cache vLLM does not measure what is free, which others on the GPU change meanwhile.
 teacher=distillation.teacher_models.teacher_model.inference
 teacher="$teacher.gpu_memory_utilization=0.15 ++$teacher.engine_kwargs.vllm.kv_cache_memory_bytes=8589934592"
-after="$teacher actor_rollout_ref.actor.optim.lr=2e-6 trainer.save_freq=10 trainer.test_freq=20"
+after="$teacher actor_rollout_ref.actor.optim.lr=2e-6 trainer.save_freq=10 trainer.test_freq=10"
 k1="distillation.distillation_loss.loss_mode=k1 distillation.distillation_loss.loss_max_clamp=10"
 groups=(
   actor_rollout_ref.rollout.n=16 actor_rollout_ref.rollout.max_num_seqs=512 actor_rollout_ref.rollout.agent.num_workers=8
@@ -48,10 +50,14 @@ hand() {
   cp -rl "$beside/after/work/$1" "$beside/$2/work/"
 }
 
+low() { begin low 2 CONVERSIONS=low BEST=1 PROMPTS=32 RL_TOKENS=16384 KV_GIB=8 -- "${groups[@]}"; }
+
 start() {
   mkdir -p "$installed/work/logs"
   begin after 0,1 REFERENCE=SA CONVERSIONS="rationales after" RL_TOKENS=8192 DISTILL="$after"
-  begin low 2 CONVERSIONS=low BEST=1 PROMPTS=32 RL_TOKENS=16384 KV_GIB=8 -- "${groups[@]}"
+  low
+  mkdir -p "$beside/own/work/results"
+  cp "$installed"/work/results/{drawn_gsm8k.parquet,draw.seconds} "$beside/own/work/results/" || true
   begin own 3 CONVERSIONS=own
   rm -rf "$installed/follow"
   mkdir "$installed/follow"
@@ -67,15 +73,19 @@ follow() {
   hand rationales k1
   {
     until_there after/work/results/eval_after.json
-    begin k1 0,1 CONVERSIONS=after RL_TOKENS=8192 DISTILL="$after $k1" DISTILL_STEPS=$((DISTILL_STEPS / 2))
+    begin k1 0,1 CONVERSIONS=after RL_TOKENS=8192 DISTILL="$after $k1" DISTILL_STEPS=$((DISTILL_STEPS / 4))
   } &
   until_there own/exit
   begin more 3,1 CONVERSIONS="distill both" RL_TOKENS=8192 DISTILL_STEPS=6 \
     DISTILL="$teacher actor_rollout_ref.actor.optim.lr=1e-5"
-  until_there more/exit
-  begin bench 3 SCRIPT=rollout/bench.sh SHAPES=1.5b WINDOWS=2048 STOCK= RUNNER2=1.5b SOME_WINDOWS=2048 \
-    DEPTHS="8192 32768 131072" PRODUCTS=1.5b PROFILES=1.5b:2048:32768
   wait
+}
+
+finish() {
+  if [ -e "$beside/low/exit" ]; then return; fi
+  STEPS=$(cat "$beside/low/work/rl_low/latest_checkpointed_iteration.txt")
+  LEASE=$beside/low bash $lease stop
+  low
 }
 
 poll() { ALL=${runs[*]/#/$beside/} bash $lease poll "$@"; }

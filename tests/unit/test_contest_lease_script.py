@@ -15,6 +15,13 @@ from swarr_verl.preflight import check
 ROOT = Path(__file__).parents[2]
 
 
+def lease(env: dict[str, str], *words: str) -> subprocess.CompletedProcess:
+    command = ["bash", "examples/mismatch/contest_lease.sh", *words]
+    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run
+
+
 def accepts(words: list[str], data: Path, checkpoint: Path) -> None:
     """verl's checks and the plugin's, of a call of main_ppo, whose own weights are gone."""
     overrides = [word for word in words[words.index("verl.trainer.main_ppo") + 1 :] if not word.startswith("hydra.")]
@@ -35,15 +42,16 @@ def test_parts_of_a_contest(tmp_path, checkpoint, data):
     for folder in (rows, tmp_path / "out"):
         folder.mkdir(parents=True)
     (tmp_path / "gsm8k" / "model").symlink_to(checkpoint)
+    (tmp_path / "gsm8k" / "work" / "results").mkdir(parents=True)
+    for name, text in {"drawn_gsm8k.parquet": "drawn", "draw.seconds": "435"}.items():
+        (tmp_path / "gsm8k" / "work" / "results" / name).write_text(text)
     for name in ("train", "test"):
         (rows / f"{name}.jsonl").write_text("{}\n")
     env = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     env |= {"LEASE": str(tmp_path / "gsm8k"), "PYTHON": str(tmp_path / "stub"), "OUT": str(tmp_path / "out")}
     env |= {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SITE": str(tmp_path / "site")}
     for words in (["start"], ["poll", "90"]):
-        command = ["bash", "examples/mismatch/contest_lease.sh", *words]
-        run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-        assert run.returncode == 0, run.stdout + run.stderr
+        run = lease(env, *words)
     ends = {name: (tmp_path / name / "exit").read_text().strip() for name in ("after", "low", "own", "more", "k1")}
     assert set(ends.values()) == {"0"}, run.stdout
 
@@ -68,7 +76,7 @@ def test_parts_of_a_contest(tmp_path, checkpoint, data):
     }
     assert {key: call["gpus"] for key, call in trained.items()} | {("more", "half"): "3"} == gpus
     first, second = (trained[part, "after"]["words"] for part in ("after", "k1"))
-    assert "trainer.total_training_steps=40" in first and "trainer.total_training_steps=20" in second
+    assert "trainer.total_training_steps=40" in first and "trainer.total_training_steps=10" in second
     assert "distillation.distillation_loss.loss_mode=k1" in second
     assert f"actor_rollout_ref.model.path={tmp_path}/k1/work/rationales/global_step_234/huggingface" in second
     teacher = "distillation.teacher_models.teacher_model.model_path"
@@ -77,5 +85,19 @@ def test_parts_of_a_contest(tmp_path, checkpoint, data):
     for key in (("after", "after"), ("k1", "after"), ("more", "both"), ("low", "rl_low")):
         accepts(trained[key]["words"], data, checkpoint)
     assert (tmp_path / "after" / "work" / "results" / "served.json").exists()
-    assert "SHAPES" not in env and (tmp_path / "bench" / "work" / "logs" / "run.log").exists()
+    assert ("own", "draw") not in trained and (tmp_path / "own/work/results/drawn_gsm8k.parquet").read_text() == "drawn"
     assert not list(tmp_path.glob("*/work/after/global_step_*")), "weights"
+
+    low = tmp_path / "low"  # as if its RL were at step 20
+    saved = low / "work" / "rl_low" / "global_step_20" / "actor" / "huggingface"
+    saved.mkdir(parents=True)
+    (low / "work" / "rl_low" / "latest_checkpointed_iteration.txt").write_text("20")
+    for made in (low / "exit", low / "work" / "results" / "eval_rl_low.json", low / "work" / "calls"):
+        made.unlink()
+    with subprocess.Popen(["sleep", "100"], start_new_session=True) as rl:
+        (low / "pid").write_text(str(rl.pid))
+        lease(env, "finish")
+    lease(env, "poll", "60")
+    calls = [json.loads(line)["words"] for line in (low / "work" / "calls").read_text().splitlines()]
+    (judged,) = (words for words in calls if words[0].endswith("evaluate.py") and "results/eval_rl_low" in words)
+    assert str(saved) in judged and not any("verl.trainer.main_ppo" in words for words in calls)
