@@ -18,9 +18,10 @@ CACHE = 2**24  # bytes: 2 * 2 * 32 * 4 = 512 a token in each of 3 layers
 ENGINE = {"dtype": "float32", "enforce_eager": True, "block_size": 16, "kv_cache_memory_bytes": CACHE}
 
 
-def test_measured_rows(tmp_path, checkpoint):
-    command = ["-m", "swarr_verl", "bench", str(checkpoint), "--window=16", "--depth", "96", "160", "--sequences=3"]
-    command += ["--steps=4", f"--out={tmp_path}", f"--engine={json.dumps(ENGINE)}"]
+@pytest.mark.parametrize(("asked", "most"), [(["--sequences=3"], {}), ([], {"max_num_seqs": 3})], ids=["asked", "most"])
+def test_measured_rows(tmp_path, checkpoint, asked, most):
+    command = ["-m", "swarr_verl", "bench", str(checkpoint), "--window=16", "--depth", "96", "160", *asked]
+    command += ["--steps=4", f"--out={tmp_path}", f"--engine={json.dumps(ENGINE | most)}"]
     run = runs.run(tmp_path, "bench", command, VLLM_ENABLE_V1_MULTIPROCESSING="0")  # starts sooner
     assert run.code == 0, run.output[-3000:]
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
