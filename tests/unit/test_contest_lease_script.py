@@ -33,8 +33,9 @@ def accepts(words: list[str], data: Path, checkpoint: Path) -> None:
 
 
 def test_parts_of_a_contest(tmp_path, checkpoint, data):
-    slow = 'case "$*" in *main_ppo*name=after*) sleep 4 ;; esac'  # so that its SFTs can be taken before it ends
-    stub = f'#!/bin/sh\n{slow}\nexec "{sys.executable}" "{contest_stub.__file__}" "$@"'
+    cases = "*main_ppo*name=after*) sleep 4 ;;"  # so that its SFTs can be taken before it ends
+    cases += "*contest.py* | *doctor) exit 0 ;;"
+    stub = f'#!/bin/sh\ncase "$*" in {cases} esac\nexec "{sys.executable}" "{contest_stub.__file__}" "$@"'
     for name, text in {"nvidia-smi": "#!/bin/sh\nprintf '0\\n1\\n2\\n3\\n'", "stub": stub}.items():
         (tmp_path / name).write_text(text + "\n")
         (tmp_path / name).chmod(0o755)
