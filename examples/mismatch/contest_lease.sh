@@ -50,12 +50,10 @@ hand() {
   cp -rl "$beside/after/work/$1" "$beside/$2/work/"
 }
 
-low() { begin low 2 CONVERSIONS=low BEST=1 PROMPTS=32 RL_TOKENS=16384 KV_GIB=8 -- "${groups[@]}"; }
-
 start() {
   mkdir -p "$installed/work/logs"
   begin after 0,1 REFERENCE=SA CONVERSIONS="rationales after" RL_TOKENS=8192 DISTILL="$after"
-  low
+  begin low 2 CONVERSIONS=low BEST=1 PROMPTS=32 RL_TOKENS=16384 KV_GIB=8 -- "${groups[@]}"
   mkdir -p "$beside/own/work/results"
   cp "$installed"/work/results/{drawn_gsm8k.parquet,draw.seconds} "$beside/own/work/results/" || true
   begin own 3 CONVERSIONS=own
@@ -81,11 +79,9 @@ follow() {
   wait
 }
 
-finish() {
+finish() {  # nothing is trained any more: the other knobs are not asked
   if [ -e "$beside/low/exit" ]; then return; fi
-  STEPS=$(cat "$beside/low/work/rl_low/latest_checkpointed_iteration.txt")
-  LEASE=$beside/low bash $lease stop
-  low
+  LEASE=$beside/low CUDA_VISIBLE_DEVICES=2 CONVERSIONS=low BEST=1 bash $lease finish
 }
 
 poll() { ALL=${runs[*]/#/$beside/} bash $lease poll "$@"; }

@@ -9,7 +9,7 @@
 #   STOCK    shapes without the plugin, to be compared with the rows above   SOME_WINDOWS, SOME_DEPTHS  of these and:
 #   RUNNER2  shapes with vLLM's second model runner: less Python a step, and a leaner sampler (vLLM's default for Qwen3
 #            and Llama in 0.24, not for Qwen2)
-#   MOST     sequences of a step, where so many fit
+#   MOST     sequences of a step, where so many fit (bench's default)
 #   PROFILES of SHAPE:WINDOW:DEPTH, window 0 for full attention
 #   PRODUCTS shapes                       PYTHON
 set -euo pipefail
@@ -24,12 +24,10 @@ SOME_DEPTHS=${SOME_DEPTHS:-8192 32768}
 PROFILES=${PROFILES-7b:4096:32768 7b:2048:32768 1.5b:0:32768 1.5b:2048:32768}
 PRODUCTS=${PRODUCTS-1.5b 7b}
 RUNNER2=${RUNNER2-1.5b 7b}
-MOST=${MOST:-1024}
 py=${PYTHON:-python3}
 # Graphs of decode steps alone, and no compilation: as in the experiment's rollouts, and it starts in half the time. The
 # same length for all, as vLLM's tables are as wide.
-engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}, "max_model_len": '${DEPTHS##* }',
-  "max_num_seqs": '$MOST'}'
+engine='{"compilation_config": {"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}, "max_model_len": '${DEPTHS##* }${MOST:+', "max_num_seqs": '$MOST}'}'
 
 missing=  # what failed does not keep the rest from running
 

@@ -1,46 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """contest.sh with a stub for Python: what each stage works on, on which GPU, and that verl accepts the distillation."""
 
-import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
-import contest_stub
 import pytest
-from trees import changed, tree
-
-from swarr_verl.preflight import check
+from contests import accepted, calls, environment, trained
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "mismatch" / "contest.sh"
 
 
 def contest(folder: Path, checkpoint: Path, smi: str, **knobs: str) -> list[dict]:
     """Run it with a nvidia-smi that says `smi`; the calls of Python that it made, but for `doctor`."""
-    stub = f'#!/bin/sh\nexec "{sys.executable}" "{contest_stub.__file__}" "$@"'
-    for name, text in {"nvidia-smi": f"#!/bin/sh\n{smi}", "stub": stub}.items():
-        (folder / name).write_text(text + "\n")
-        (folder / name).chmod(0o755)
-    (folder / "data").mkdir(exist_ok=True)
-    for name in ("train", "test"):
-        (folder / "data" / f"{name}.jsonl").write_text("{}\n")
-    calls = folder / "work" / "calls"
-    calls.unlink(missing_ok=True)
-    env = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    env |= {"MODEL": str(checkpoint), "DATA": str(folder / "data"), "WORK": str(folder / "work"), **knobs}
-    env |= {"PYTHON": str(folder / "stub"), "PATH": f"{folder}:{os.environ['PATH']}"}
+    work = folder / "work"
+    (work / "calls").unlink(missing_ok=True)
+    env = environment(folder, folder / "data", smi)
+    env |= {"MODEL": str(checkpoint), "DATA": str(folder / "data"), "WORK": str(work), **knobs}
     run = subprocess.run(["bash", str(SCRIPT)], env=env, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0 and "finished; missing: none" in run.stdout, run.stdout + run.stderr
-    found = [json.loads(line) for line in calls.read_text().splitlines()]
-    return [call for call in found if call["words"][-1] != "doctor"]
-
-
-def trained(calls: list[dict]) -> dict[str, dict]:
-    """The trainings, by their name."""
-    key = "trainer.experiment_name="
-    names = [next((word.removeprefix(key) for word in call["words"] if word.startswith(key)), None) for call in calls]
-    return {name: call for name, call in zip(names, calls, strict=True) if name}
+    return [call for call in calls(work) if call["words"][-1] != "doctor"]
 
 
 @pytest.fixture
@@ -88,10 +66,7 @@ def test_five_conversions_and_rl_from_the_best_two(on_gpus, tmp_path, checkpoint
 def test_verl_accepts_the_distillation(tmp_path, checkpoint, data, smi):
     """The plugin's and verl's own checks, on the driver."""
     words = trained(contest(tmp_path, checkpoint, smi, CONVERSIONS="distill", BEST="0"))["distill"]["words"]
-    overrides = [word for word in words[words.index("verl.trainer.main_ppo") + 1 :] if not word.startswith("hydra.")]
-    config = changed(tree("rl", *overrides), f"data.train_files={data}/rl_train.parquet")
-    teacher = f"distillation.teacher_models.teacher_model.model_path={checkpoint}"  # its own went with the weights
-    check(changed(config, f"data.val_files={data}/rl_val.parquet", teacher))
+    config = accepted(words, data, checkpoint)
     assert config.distillation.enabled and config.actor_rollout_ref.actor.optim.lr == 1e-5
     assert ("+swarr=[distill,cpu_distill]" in words) == (smi == "exit 1")
 
