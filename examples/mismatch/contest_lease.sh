@@ -7,17 +7,17 @@
 #   finish         when time runs short: RL ends with its newest checkpoint, which is evaluated
 # Its parts, by what an H100 took (commit 9e7bb32): SFT 125 s with its start, an evaluation 50, verl's start 200 to 290
 #   after   GPUs 0, 1   the reference, `rationales`, and DISTILL_STEPS of distillation from there; the served gap
-#   k1      GPUs 0, 1   then a quarter of those steps with verl's k1
 #   low     GPU 2       `low`, and RL from it, with the settings of the experiment's (examples/gsm8k, groups of 16)
 #   own     GPU 3       `own`; drawing took 7 minutes: from what an earlier lease drew (DONE of stage.sh had
 #                       results/drawn_gsm8k.parquet and draw.seconds), if there
 #   more    GPUs 3, 1   then `distill` and `both`; a GPU holds a teacher or trainer beside those of `after` and `k1`
-# `more` and `k1` take the weights of the SFTs of `after`. Environment: DISTILL_STEPS, STEPS (of RL)
+#   k1      GPUs 3, 1   a quarter of the steps of `after` with verl's k1, once its SFTs are there
+# `more` and `k1` take the weights of the SFTs of `after`. Environment: DISTILL_STEPS, STEPS (of RL), RUNS (the parts)
 set -euo pipefail
 lease=examples/gsm8k/lease.sh
 installed=${LEASE:-/tmp/gsm8k}
 beside=$(dirname "$installed")
-runs=(after low own more k1)
+read -ra runs <<< "${RUNS:-after low own more k1}"
 export MODEL=$installed/model DATA=$installed/data EXAMPLE=. SCRIPT=mismatch/contest.sh
 export DISTILL_STEPS=${DISTILL_STEPS:-40} STEPS=${STEPS:-100} TOKENS=16384 BEST=0 REFERENCE=
 # With a given cache vLLM does not measure what is free, which others on the GPU change meanwhile.
@@ -33,9 +33,12 @@ groups=(
   "swarr.need.model=$MODEL" swarr.need.every=20 swarr.need.threads=8
 )
 
+wanted() { [[ " ${runs[*]} " == *" $1 "* ]]; }
+
 # begin NAME GPUS [VARIABLE=VALUE ...] [-- OVERRIDES]
 begin() {
   local name=$1 gpus=$2 variables=()
+  if ! wanted "$name"; then return; fi
   shift 2
   while [ $# -gt 0 ] && [ "$1" != -- ]; do variables+=("$1") && shift; done
   env "${variables[@]}" LEASE="$beside/$name" CUDA_VISIBLE_DEVICES="$gpus" bash $lease start "${@:2}"
@@ -45,6 +48,7 @@ until_there() { until [ -e "$beside/$1" ]; do sleep 1; done; }
 
 # hand NAME RUN: weights of an SFT of `after`; links, as it removes its own
 hand() {
+  if ! wanted "$2"; then return; fi
   until_there "after/work/results/eval_$1.json"
   mkdir -p "$beside/$2/work"
   cp -rl "$beside/after/work/$1" "$beside/$2/work/"
@@ -69,14 +73,10 @@ follow() {
   hand SA more
   hand SA k1
   hand rationales k1
-  {
-    until_there after/work/results/eval_after.json
-    begin k1 0,1 CONVERSIONS=after RL_TOKENS=8192 DISTILL="$after $k1" DISTILL_STEPS=$((DISTILL_STEPS / 4))
-  } &
-  until_there own/exit
+  begin k1 3,1 CONVERSIONS=after RL_TOKENS=8192 DISTILL="$after $k1" DISTILL_STEPS=$((DISTILL_STEPS / 4))
+  if wanted own; then until_there own/exit; fi
   begin more 3,1 CONVERSIONS="distill both" RL_TOKENS=8192 DISTILL_STEPS=6 \
     DISTILL="$teacher actor_rollout_ref.actor.optim.lr=1e-5"
-  wait
 }
 
 finish() {  # nothing is trained any more: the other knobs are not asked

@@ -18,10 +18,12 @@ LABELS = {
     "rl": "window, SFT + RL",
     "distill_sft": "window, SFT + distillation, k1",
     "ahead_sft": "window, SFT + distillation, to go",
+    "mean_sft": "window, SFT + distillation, discounted mean to go",
     "distill_sa": "window, distillation, k1",
     "ahead_sa": "window, distillation, to go",
+    "mean_sa": "window, distillation, discounted mean to go",
 }
-TRAINED = ["rl", "ahead_sft", "distill_sft", "ahead_sa", "distill_sa"]
+TRAINED = ["rl", "ahead_sft", "mean_sft", "distill_sft", "ahead_sa", "mean_sa", "distill_sa"]
 
 
 def measures(found: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_parts_of_a_contest(tmp_path, checkpoint, data):
         ("more", "half"): "3",
         ("more", "distill"): "3,1",
         ("more", "both"): "3,1",
-        ("k1", "after"): "0,1",
+        ("k1", "after"): "3,1",
     }
     assert {key: call["gpus"] for key, call in stages.items()} == gpus
     first, second = (stages[part, "after"]["words"] for part in ("after", "k1"))
@@ -74,3 +74,11 @@ def test_parts_of_a_contest(tmp_path, checkpoint, data):
     asked = [call["words"] for call in calls(low)]
     (judged,) = (words for words in asked if words[0].endswith("evaluate.py") and "results/eval_rl_low" in words)
     assert str(saved) in judged and not any("verl.trainer.main_ppo" in words for words in asked)
+
+    for made in ("exit", "work/results/eval_own.json"):
+        (tmp_path / "own" / made).unlink()
+    said = {part: len(calls(work[part])) for part in work}
+    env["RUNS"] = "own"
+    lease(env, "start")
+    assert "low exit" not in lease(env, "poll", "60").stdout
+    assert {part for part in work if len(calls(work[part])) > said[part]} == {"own"}
