@@ -92,8 +92,8 @@ def _check_to_go(loss: DictConfig) -> None:
         raise PreflightError(f"{LOSS}.loss_mode={loss.loss_mode} needs {LOSS}.gamma: choose +swarr=distill, with it.")
     if not loss.use_policy_gradient:
         raise PreflightError(
-            f"{LOSS}.use_policy_gradient=false: {loss.loss_mode} has no gradient that depends on the teacher. Set it to "
-            "true, or choose loss_mode=forward_kl_topk."
+            f"{LOSS}.use_policy_gradient=false: {loss.loss_mode} has no gradient that depends on the teacher. Set it "
+            "to true, or choose loss_mode=forward_kl_topk."
         )
 
 

@@ -36,7 +36,8 @@ def test_gradient_is_that_of_whole_responses():
     wanted = gradient((whole.exp() * (whole - teacher_first[:, None] - teacher_second)).sum())
     ratios = (student - teacher).detach()
     pairs = torch.cartesian_prod(torch.arange(16), torch.arange(16))
-    advantages = torch.stack([to_go(ratios[pair], torch.ones(2, 2, dtype=torch.bool), 1.0, mean=False) for pair in pairs])
+    every = torch.ones(2, 2, dtype=torch.bool)
+    advantages = torch.stack([to_go(ratios[pair], every, 1.0, mean=False) for pair in pairs])
     torch.testing.assert_close(gradient((advantages * student[pairs]).sum(2).mean()), wanted)
     alone = gradient((ratios * student).sum(1).mean())  # verl's k1
     assert (alone - wanted)[:3].abs().max() > 0.01, "the first token never hears of the second"
@@ -70,7 +71,7 @@ def test_to_go_by_hand(counts, gamma, mean, random):
     [(1.0, False, True, False), (1.0, True, False, True), (0.95, True, False, False)],
 )
 def test_what_is_asked_of_a_student_that_cannot_do_better(gamma, mean, silence, running_on):
-    """A token of an answer costs it half a nat; an end at once 10, going on behind the answer's end 10 and little after."""
+    """A token of an answer costs it half a nat; an end at once 10, going on behind an answer 10 and little after."""
     losses, mask = torch.full((3, 200), 0.5), torch.zeros(3, 200, dtype=torch.bool)
     losses[1, 0], losses[2, 39], losses[2, 40:] = 10.0, 10.0, 0.1
     for row, length in enumerate([40, 1, 200]):  # an answer; an end at once; the answer without an end
