@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Table and curves of toy.sh: `python toy.py WORK` writes toy.md, toy.json and toy.png there."""
+"""Table and curves of toy.sh: `python toy.py WORK` writes toy.md, toy.json, toy.png and a csv of each log there.
+
+Runs again from the evaluations, need/mismatch.json and the csv files alone: `python toy.py results/toy`.
+"""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parents[1] / "quickstart"))
-from report import REWARD, metrics, row
+sys.path += [str(Path(__file__).parents[1] / example) for example in ("quickstart", "gsm8k")]
+from plot import series, to_csv
+from report import REWARD, row
 
 from swarr_verl.files import write_whole
 
@@ -52,8 +56,7 @@ def curves(work: Path) -> None:
 
     fig, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for name in TRAINED:
-        right = [step[REWARD] for step in metrics(work, name)]
-        axis.plot(range(1, 1 + len(right)), right, label=LABELS[name])
+        axis.plot(*series(work / f"{name}.csv", REWARD), label=LABELS[name])
     axis.set(xlabel="step", ylabel="right answers", ylim=(0, 1))
     fig.legend(fontsize=7, loc="outside upper center", ncols=2)
     axis.grid(alpha=0.3)
@@ -70,6 +73,9 @@ def main() -> None:
     rows += [row(work, name, label) | measures(need[f"eval_{name}"]) for name, label in LABELS.items()]
     write_whole(work / "toy.json", json.dumps(rows, indent=1) + "\n")
     write_whole(work / "toy.md", "\n".join(table(rows)) + "\n")
+    for log in (work / f"{name}.jsonl" for name in TRAINED):
+        if log.exists():
+            to_csv(log)
     curves(work)
     print("\n".join(table(rows)))
 
