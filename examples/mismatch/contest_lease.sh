@@ -12,7 +12,9 @@
 #                       results/drawn_gsm8k.parquet and draw.seconds), if there
 #   more    GPUs 3, 1   then `distill` and `both`; a GPU holds a teacher or trainer beside those of `after` and `k1`
 #   k1      GPUs 3, 1   a quarter of the steps of `after` with verl's k1, once its SFTs are there
-# `more` and `k1` take the weights of the SFTs of `after`. Environment: DISTILL_STEPS, STEPS (of RL), RUNS (the parts)
+#   topk    GPUs 2, 1   its steps with verl's forward KL over the teacher's likeliest tokens; not by default: beside RL of
+#                       `low` it may not fit
+# `more`, `k1` and `topk` take the weights of the SFTs of `after`. Environment: DISTILL_STEPS, STEPS (of RL), RUNS (the parts)
 set -euo pipefail
 lease=examples/gsm8k/lease.sh
 installed=${LEASE:-/tmp/gsm8k}
@@ -24,7 +26,11 @@ export DISTILL_STEPS=${DISTILL_STEPS:-40} STEPS=${STEPS:-100} TOKENS=16384 BEST=
 teacher=distillation.teacher_models.teacher_model.inference
 teacher="$teacher.gpu_memory_utilization=0.15 ++$teacher.engine_kwargs.vllm.kv_cache_memory_bytes=8589934592"
 after="$teacher actor_rollout_ref.actor.optim.lr=2e-6 trainer.save_freq=10 trainer.test_freq=10"
-k1="distillation.distillation_loss.loss_mode=k1 distillation.distillation_loss.loss_max_clamp=10"
+loss=distillation.distillation_loss
+k1="$loss.loss_mode=k1 $loss.loss_max_clamp=10"
+# 1e-5: a supervised loss, of SFT's size
+topk="$loss.loss_mode=forward_kl_topk $loss.topk=32 $loss.loss_max_clamp=10 $loss.use_policy_gradient=false"
+topk="$topk actor_rollout_ref.actor.optim.lr=1e-5"
 groups=(
   actor_rollout_ref.rollout.n=16 actor_rollout_ref.rollout.max_num_seqs=512 actor_rollout_ref.rollout.agent.num_workers=8
   actor_rollout_ref.actor.optim.lr_scheduler_type=cosine actor_rollout_ref.actor.optim.lr_warmup_steps=5
@@ -71,8 +77,11 @@ start() {
 # follow: what waits for others
 follow() {
   hand SA more
-  hand SA k1
-  hand rationales k1
+  for run in k1 topk; do
+    hand SA $run
+    hand rationales $run
+  done
+  begin topk 2,1 CONVERSIONS=after RL_TOKENS=8192 DISTILL="$after $topk"
   begin k1 3,1 CONVERSIONS=after RL_TOKENS=8192 DISTILL="$after $k1" DISTILL_STEPS=$((DISTILL_STEPS / 4))
   if wanted own; then until_there own/exit; fi
   begin more 3,1 CONVERSIONS="distill both" RL_TOKENS=8192 DISTILL_STEPS=6 \

@@ -23,11 +23,13 @@ LABELS = {
     "distill_sft": "window, SFT + distillation, k1",
     "ahead_sft": "window, SFT + distillation, to go",
     "mean_sft": "window, SFT + distillation, discounted mean to go",
+    "topk_sft": "window, SFT + distillation, forward KL",
     "distill_sa": "window, distillation, k1",
     "ahead_sa": "window, distillation, to go",
     "mean_sa": "window, distillation, discounted mean to go",
+    "topk_sa": "window, distillation, forward KL",
 }
-TRAINED = ["rl", "ahead_sft", "mean_sft", "distill_sft", "ahead_sa", "mean_sa", "distill_sa"]
+TRAINED = ["rl", *(f"{loss}_{start}" for start in ("sft", "sa") for loss in ("ahead", "mean", "distill", "topk"))]
 
 
 def measures(found: dict[str, Any]) -> dict[str, Any]:

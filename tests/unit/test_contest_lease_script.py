@@ -27,9 +27,10 @@ def test_parts_of_a_contest(tmp_path, checkpoint, data):
         (tmp_path / "gsm8k" / "work" / "results" / name).write_text(text)
     (tmp_path / "out").mkdir()
     env |= {"LEASE": str(tmp_path / "gsm8k"), "OUT": str(tmp_path / "out"), "SITE": str(tmp_path / "site")}
+    env["RUNS"] = "after low own more k1 topk"
     for words in (["start"], ["poll", "90"]):
         run = lease(env, *words)
-    ends = {name: (tmp_path / name / "exit").read_text().strip() for name in ("after", "low", "own", "more", "k1")}
+    ends = {name: (tmp_path / name / "exit").read_text().strip() for name in env["RUNS"].split()}
     assert set(ends.values()) == {"0"}, run.stdout
 
     work = {part: tmp_path / part / "work" for part in ends}
@@ -45,16 +46,21 @@ def test_parts_of_a_contest(tmp_path, checkpoint, data):
         ("more", "distill"): "3,1",
         ("more", "both"): "3,1",
         ("k1", "after"): "3,1",
+        ("topk", "after"): "2,1",
     }
     assert {key: call["gpus"] for key, call in stages.items()} == gpus
-    first, second = (stages[part, "after"]["words"] for part in ("after", "k1"))
+    first, second, third = (stages[part, "after"]["words"] for part in ("after", "k1", "topk"))
     assert "trainer.total_training_steps=40" in first and "trainer.total_training_steps=10" in second
     assert "distillation.distillation_loss.loss_mode=k1" in second
+    config = accepted(third, data, checkpoint)
+    assert config.distillation.distillation_loss.loss_mode == "forward_kl_topk"
+    assert not config.distillation.distillation_loss.use_policy_gradient
+    assert config.actor_rollout_ref.actor.optim.lr == 1e-5 and "trainer.total_training_steps=40" in third
     assert f"actor_rollout_ref.model.path={tmp_path}/k1/work/rationales/global_step_234/huggingface" in second
     teacher = "distillation.teacher_models.teacher_model.model_path"
     for name in ("distill", "both"):
         assert f"{teacher}={tmp_path}/more/work/SA/global_step_234/huggingface" in stages["more", name]["words"]
-    for key in (("after", "after"), ("k1", "after"), ("more", "both"), ("low", "rl_low")):
+    for key in (("after", "after"), ("k1", "after"), ("topk", "after"), ("more", "both"), ("low", "rl_low")):
         assert accepted(stages[key]["words"], data, checkpoint).swarr.window == 96
     assert (work["after"] / "results" / "served.json").exists()
     assert not any("selfdistill" in call["words"] for call in calls(work["own"])), "drawn already"
