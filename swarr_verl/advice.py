@@ -22,6 +22,8 @@ LARGEST_GRAPH = 512  # that vLLM captures by itself (vllm/config/vllm.py): large
 BESIDE = 4 << 30  # bytes for activations, logits and CUDA graphs; an estimate
 SHARE = 0.9  # of a card, at most
 CARD = 80  # GiB, where there is none
+# vLLM's second model runner takes less Python a sequence; its own default for some models only, and by this alone.
+RUNNER = "+ray_kwargs.ray_init.runtime_env.env_vars.VLLM_USE_V2_MODEL_RUNNER='1'"
 
 
 def graph_sizes(sequences: int) -> list[int]:
@@ -69,7 +71,10 @@ def card() -> int:
 
 
 def report(config: PretrainedConfig, length: int, memory: int) -> list[str]:
-    """Lines for the command line: how many sequences fit, and the overrides for verl."""
+    """Lines for the command line: how many sequences fit, and the overrides for verl.
+
+    The second runner is advised where it ran (examples/rollout): one window in all layers, on one GPU.
+    """
     cost = Cost.of(config, config_windows(config))
     full = replace(cost, windows=(None,) * len(cost.windows))
     fit, dense = (f"{fitting(one, length, memory):,}" for one in (cost, full))
@@ -79,5 +84,8 @@ def report(config: PretrainedConfig, length: int, memory: int) -> list[str]:
     ]
     if found := advise(cost, length, memory):
         texts = {key: "null" if value is None else str(value).replace(" ", "") for key, value in found.items()}
-        return lines + [f"  {ROLLOUT}.{key}={text}" for key, text in texts.items()]
+        lines += [f"  {ROLLOUT}.{key}={text}" for key, text in texts.items()]
+        if len(set(cost.windows)) == 1 and cost.windows[0] is not None:
+            lines += ["On a GPU, with vLLM's second model runner, which takes less Python a sequence:", f'  "{RUNNER}"']
+        return lines
     return [*lines, f"  {ROLLOUT}.tensor_model_parallel_size=2, or more: it does not fit"]

@@ -9,7 +9,8 @@ response, the same log-ratios are the exact gradient of KL(student || teacher) o
 
 That divergence is small where a response ends before it began, so that a student which is far from its teacher learns
 to be silent (examples/mismatch: in 6 steps). Their mean, MiniLLM's length normalisation, is small where a response runs
-on and on. A discounted mean looks ahead, too, and asks for neither: what comes far behind an end counts little.
+on and on. A discounted mean looks ahead, too, and keeps the length of a student that SFT has converted; another runs on by
+it as well (there, in 6 steps).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rollout settings advised for a window: what they promise fits, and the command line says them."""
 
+import shlex
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import verl
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from trees import tree
 
 from swarr_verl.__main__ import main
-from swarr_verl.advice import BESIDE, SHARE, advise, card, graph_sizes
+from swarr_verl.advice import BESIDE, SHARE, advise, card, graph_sizes, report
 from swarr_verl.cost import MOST, Cost
 from swarr_verl.families import apply_window
 from swarr_verl.window import WindowSpec
@@ -72,6 +74,17 @@ def test_inspect_and_doctor_print_it(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == said
     monkeypatch.setattr("swarr_verl.doctor.run", lambda: 1)
     assert main(["doctor", str(tmp_path)]) == 1 and capsys.readouterr().out == ""
+
+
+def test_the_second_runner_is_advised_where_it_ran():
+    """By a key of verl's that Ray takes: a string, not a number."""
+    (line,) = (
+        line for line in report(apply_window(tiny.config("qwen2"), WindowSpec(33)), 1000, 16 * GIB) if "V2" in line
+    )
+    env = tree("rl", *shlex.split(line)).ray_kwargs.ray_init.runtime_env.env_vars
+    assert env == {"VLLM_USE_V2_MODEL_RUNNER": "1"}
+    for other in (tiny.config("qwen2"), apply_window(tiny.config("qwen2"), WindowSpec(33, (0,)))):
+        assert not any("V2" in line for line in report(other, 1000, 16 * GIB))
 
 
 def test_too_large_for_the_card(tmp_path, capsys):
