@@ -13,7 +13,7 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import DistillationConfig, HFModelConfig
 
 from swarr_verl.companion import check_companion
-from swarr_verl.distill_loss import MEAN, TO_GO
+from swarr_verl.distill_loss import TO_GO
 from swarr_verl.preflight import PreflightError
 
 LOSS = "distillation.distillation_loss"
@@ -32,7 +32,7 @@ def check(config: DictConfig, student: HFModelConfig) -> None:
     _check_temperature(config.actor_rollout_ref.rollout.temperature)
     _check_ignored(config)
     _check_logits(config)
-    _check_to_go(config.distillation.distillation_loss)
+    _check_gradient(config.distillation.distillation_loss)
     teachers = config.distillation.teacher_models
     names = [name for name in teachers if name != "teacher_model"] or ["teacher_model"]  # as verl chooses
     keys = [f"distillation.teacher_models.{name}" for name in names]
@@ -83,17 +83,12 @@ def _check_logits(config: DictConfig) -> None:
         )
 
 
-def _check_to_go(loss: DictConfig) -> None:
-    """verl's own config of a loss has no gamma. And as verl refuses its k1: backpropagated, the teacher's log-probs
-    would fall out of the gradient."""
-    if loss.loss_mode not in (TO_GO, MEAN):
-        return
-    if "gamma" not in loss:
-        raise PreflightError(f"{LOSS}.loss_mode={loss.loss_mode} needs {LOSS}.gamma: choose +swarr=distill, with it.")
-    if not loss.use_policy_gradient:
+def _check_gradient(loss: DictConfig) -> None:
+    """As verl refuses its k1: backpropagated, the teacher's log-probs would fall out of the gradient."""
+    if loss.loss_mode == TO_GO and not loss.use_policy_gradient:
         raise PreflightError(
-            f"{LOSS}.use_policy_gradient=false: {loss.loss_mode} has no gradient that depends on the teacher. Set it "
-            "to true, or choose loss_mode=forward_kl_topk."
+            f"{LOSS}.use_policy_gradient=false: {TO_GO} has no gradient that depends on the teacher. Set it to true, "
+            "or choose loss_mode=forward_kl_topk."
         )
 
 

@@ -161,7 +161,7 @@ def check_kernels() -> str:
 
 REGISTERED = {
     "reward manager": ("swarr_math", "verl.experimental.reward_loop.reward_manager.registry", "REWARD_MANAGER"),
-    "distillation loss": ("swarr_k1_mean_to_go", "verl.trainer.distillation.losses", "DISTILLATION_LOSS_REGISTRY"),
+    "distillation loss": ("swarr_k1_to_go", "verl.trainer.distillation.losses", "DISTILLATION_LOSS_REGISTRY"),
 }
 ROWS: dict[str, Callable[[], str]] = {
     "python": lambda: f"{platform.python_version()}, {sys.executable}",

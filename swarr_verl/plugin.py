@@ -26,7 +26,7 @@ cpu.activate()
 from verl.workers.rollout.base import _ROLLOUT_REGISTRY  # noqa: E402
 from verl.workers.rollout.replica import RolloutReplicaRegistry  # noqa: E402
 
-from swarr_verl import distill_loss, reward  # noqa: E402, F401  (register the losses and swarr_math)
+from swarr_verl import distill_loss, reward  # noqa: E402, F401  (register swarr_k1_to_go and swarr_math)
 
 
 def _load_replica() -> type:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table and curves of toy.sh: `python toy.py WORK` writes toy.md, toy.json, toy.png and a csv of each log there.
 
-Runs again from the evaluations, need/mismatch.json and the csv files alone: `python toy.py results/toy`.
+Runs again from the evaluations, need/mismatch.json and the csv files alone: `python toy.py results/toy`. What was not
+run has no row (`mean`, a loss that is no more, is in results/toy).
 """
 
 import json
@@ -58,7 +59,8 @@ def curves(work: Path) -> None:
 
     fig, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
     for name in TRAINED:
-        axis.plot(*series(work / f"{name}.csv", REWARD), label=LABELS[name])
+        if (work / f"{name}.csv").exists():
+            axis.plot(*series(work / f"{name}.csv", REWARD), label=LABELS[name])
     axis.set(xlabel="step", ylabel="right answers", ylim=(0, 1))
     fig.legend(fontsize=7, loc="outside upper center", ncols=2)
     axis.grid(alpha=0.3)
@@ -72,7 +74,11 @@ def main() -> None:
     rows = [
         {"model": "the SFT data", **measures(need["sft"])},
     ]
-    rows += [row(work, name, label) | measures(need[f"eval_{name}"]) for name, label in LABELS.items()]
+    rows += [
+        row(work, name, label) | measures(need[f"eval_{name}"])
+        for name, label in LABELS.items()
+        if f"eval_{name}" in need
+    ]
     write_whole(work / "toy.json", json.dumps(rows, indent=1) + "\n")
     write_whole(work / "toy.md", "\n".join(table(rows)) + "\n")
     for log in (work / f"{name}.jsonl" for name in TRAINED):

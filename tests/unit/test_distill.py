@@ -73,7 +73,6 @@ STUDENT, TAUGHT = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8]), torch.tensor([0.1,
     ("overrides", "divergence", "factor"),
     [
         ([], "reverse", 8 / 7),  # of eight responses, each is compared with the other seven
-        ([f"{LOSS}.loss_mode=swarr_k1_to_go"], "reverse", 8 / 7),
         ([f"{LOSS}.loss_mode=k1"], "reverse", 1),
         ([f"{LOSS}.loss_mode=k2", f"{LOSS}.use_policy_gradient=false"], "reverse", 1),
         ([f"{LOSS}.loss_mode=k3", f"{LOSS}.use_policy_gradient=false"], "forward", 1),
@@ -115,17 +114,12 @@ BAD = [
     ([f"{TEACHER}.inference.tensor_model_parallel_size=2"], r"distillation: verl refuses it: .*must divide"),
     (
         [f"{LOSS}.use_policy_gradient=false"],
-        r"use_policy_gradient=false: swarr_k1_mean_to_go has no gradient.*Set it to true",
-    ),
-    (
-        [f"{LOSS}.loss_mode=swarr_k1_to_go", f"{LOSS}.use_policy_gradient=false"],
         r"use_policy_gradient=false: swarr_k1_to_go has no gradient.*Set it to true",
     ),
     (
         [f"{LOSS}.loss_mode=k1", f"{LOSS}.use_policy_gradient=false"],
         r"distillation: verl refuses it: .*k1 loss is incorrect",
     ),
-    ([f"{LOSS}.gamma=1.5"], r"distillation_loss\.gamma=1\.5 is a discount: set it within 0 and 1"),
     ([f"{TEACHER}.inference.max_model_len=100"], r"distillation: verl refuses it: .*max_model_len=100"),
 ]
 
@@ -143,12 +137,6 @@ def test_with_task_rewards_the_other_terms_count(good):
 def test_under_another_preset_verl_would_give_the_teacher_the_students_backend(composed):
     with pytest.raises(ValueError, match=r"teacher_model\.inference\.name=swarr_vllm"):
         check(composed("[grpo,cpu_rl]", "distillation.enabled=true"))
-
-
-def test_under_another_preset_the_loss_has_no_discount(composed):
-    more = ("distillation.enabled=true", f"{LOSS}.loss_mode=swarr_k1_to_go", f"{TEACHER}.inference.name=vllm")
-    with pytest.raises(ValueError, match=r"swarr_k1_to_go needs .*\.gamma: choose \+swarr=distill"):
-        check(composed("[grpo,cpu_rl]", *more))
 
 
 @pytest.fixture
