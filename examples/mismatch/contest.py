@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Table of contest.sh, from the conversions that are there: `python contest.py RESULTS`.
 
-Reads of each conversion eval_NAME.jsonl.gz, NAME.jsonl or .csv (verl's log) and NAME_bars.txt (an SFT's), the same of
-rl_NAME, and draw.seconds and measure.seconds; writes contest.md, contest.json, and a csv of each log.
+Reads of each conversion eval_NAME.jsonl.gz and .json, NAME.jsonl or .csv (verl's log) and NAME_bars.txt (an SFT's), the
+same of rl_NAME, and draw.seconds and measure.seconds; writes contest.md, contest.json, and a csv of each log.
 """
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -41,6 +42,13 @@ def elapsed(bars: str) -> float:
     return sum(map(float, last.values()))
 
 
+def judged(results: Path, name: str) -> float:
+    """The step that was evaluated, which in a run that was stopped is not the last."""
+    file = results / f"eval_{name}.json"
+    found = re.search(r"/global_step_(\d+)/", json.loads(file.read_text())["model"]) if file.exists() else None
+    return int(found[1]) if found else math.inf
+
+
 def minutes(results: Path, name: str) -> float | None:
     """GPU minutes of a run's steps, with the checkpoints between and after them; None without its logs."""
     log, bars = results / f"{name}.csv", results / f"{name}_bars.txt"
@@ -49,7 +57,9 @@ def minutes(results: Path, name: str) -> float | None:
     before = minutes(results, STUDENTS[name]) if name in STUDENTS else 0.0
     if before is None or not log.exists():
         return None
-    return before + GPUS.get(name, 1) * sum(series(log, "timing_s/step")[1]) / 60
+    last = judged(results, name)
+    steps = zip(*series(log, "timing_s/step"), strict=True)
+    return before + GPUS.get(name, 1) * sum(seconds for step, seconds in steps if step <= last) / 60
 
 
 def preparing(results: Path, name: str) -> float | None:

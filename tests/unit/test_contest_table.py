@@ -35,7 +35,8 @@ def test_contest(contest, tmp_path, monkeypatch):
     log(tmp_path, "distill", "timing_s/step", [12.0, 18.0])
     log(tmp_path, "both", "timing_s/step", [15.0])
     log(tmp_path, "after", "timing_s/step", [45.0])
-    log(tmp_path, "rl_SA", "timing_s/step", [60.0, 90.0])
+    log(tmp_path, "rl_SA", "timing_s/step", [60.0, 90.0, 30.0])
+    (tmp_path / "eval_rl_SA.json").write_text('{"model": "work/rl_SA/global_step_2/actor/huggingface"}')
     monkeypatch.setattr("sys.argv", ["contest.py", str(tmp_path)])
     contest.main()
 
