@@ -12,8 +12,8 @@
 #                       results/drawn_gsm8k.parquet and draw.seconds), if there
 #   more    GPUs 3, 1   then `distill` and `both`; a GPU holds a teacher or trainer beside those of `after` and `k1`
 #   k1      GPUs 3, 1   a quarter of the steps of `after` with verl's k1, once its SFTs are there
-#   topk    GPUs 2, 1   its steps with verl's forward KL over the teacher's likeliest tokens; not by default: beside RL of
-#                       `low` it may not fit
+#   topk    GPUs 2, 1   the steps of `after` with verl's forward KL over the teacher's likeliest tokens; not by default:
+#                       beside RL of `low` it may not fit
 # `more`, `k1` and `topk` take the weights of the SFTs of `after`. Environment: DISTILL_STEPS, STEPS (of RL), RUNS (the parts)
 set -euo pipefail
 lease=examples/gsm8k/lease.sh
