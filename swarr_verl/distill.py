@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig
+from transformers import AutoConfig
 from verl.utils.config import omega_conf_to_dataclass
 from verl.workers.config import DistillationConfig, HFModelConfig
 
 from swarr_verl.companion import check_companion
 from swarr_verl.distill_loss import TO_GO
+from swarr_verl.families import config_windows
 from swarr_verl.preflight import PreflightError
 
 LOSS = "distillation.distillation_loss"
@@ -33,6 +35,7 @@ def check(config: DictConfig, student: HFModelConfig) -> None:
     _check_ignored(config)
     _check_logits(config)
     _check_gradient(config.distillation.distillation_loss)
+    _warn_of_silence(config.distillation.distillation_loss, student)
     teachers = config.distillation.teacher_models
     names = [name for name in teachers if name != "teacher_model"] or ["teacher_model"]  # as verl chooses
     keys = [f"distillation.teacher_models.{name}" for name in names]
@@ -89,6 +92,17 @@ def _check_gradient(loss: DictConfig) -> None:
         raise PreflightError(
             f"{LOSS}.use_policy_gradient=false: {TO_GO} has no gradient that depends on the teacher. Set it to true, "
             "or choose loss_mode=forward_kl_topk."
+        )
+
+
+def _warn_of_silence(loss: DictConfig, student: HFModelConfig) -> None:
+    """Measured (examples/mismatch): a student without SFT under the window ends its turn at once after six steps."""
+    own = AutoConfig.from_pretrained(student.local_hf_config_path)  # `hf_config` has swarr.window by now
+    if loss.loss_mode == TO_GO and not any(config_windows(own)):
+        print(
+            f"[swarr] actor_rollout_ref.model.path={student.path} was not converted to a window: by {LOSS}.loss_mode="
+            f"{TO_GO} such a student learns to be silent. Convert it first: verl.trainer.sft_trainer +swarr=sft",
+            flush=True,
         )
 
 

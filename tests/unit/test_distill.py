@@ -9,9 +9,12 @@ import pytest
 import tiny
 import torch
 from tensordict import TensorDict
+from transformers import AutoConfig
 from trees import changed, tree
 
+from swarr_verl.families import apply_window
 from swarr_verl.preflight import check
+from swarr_verl.window import WindowSpec
 
 TEACHER = "distillation.teacher_models.teacher_model"
 LOSS = "distillation.distillation_loss"
@@ -137,6 +140,19 @@ def test_with_task_rewards_the_other_terms_count(good):
 def test_under_another_preset_verl_would_give_the_teacher_the_students_backend(composed):
     with pytest.raises(ValueError, match=r"teacher_model\.inference\.name=swarr_vllm"):
         check(composed("[grpo,cpu_rl]", "distillation.enabled=true"))
+
+
+def test_a_student_without_a_window_is_warned_of(good, checkpoint, tmp_path, capsys):
+    converted = apply_window(AutoConfig.from_pretrained(checkpoint), WindowSpec(8))
+    shutil.copytree(checkpoint, tmp_path / "converted")
+    converted.save_pretrained(tmp_path / "converted")
+    for model, loss, warned in [
+        (checkpoint, "swarr_k1_to_go", True),
+        (checkpoint, "k1", False),
+        (tmp_path / "converted", "swarr_k1_to_go", False),
+    ]:
+        check(good(f"actor_rollout_ref.model.path={model}", f"{LOSS}.loss_mode={loss}"))
+        assert ("Convert it first" in capsys.readouterr().out) == warned
 
 
 @pytest.fixture
