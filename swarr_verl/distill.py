@@ -97,8 +97,10 @@ def _check_gradient(loss: DictConfig) -> None:
 
 def _warn_of_silence(loss: DictConfig, student: HFModelConfig) -> None:
     """Measured (examples/mismatch): a student without SFT under the window ends its turn at once after six steps."""
+    if loss.loss_mode != TO_GO:
+        return
     own = AutoConfig.from_pretrained(student.local_hf_config_path)  # `hf_config` has swarr.window by now
-    if loss.loss_mode == TO_GO and not any(config_windows(own)):
+    if not any(config_windows(own)):
         print(
             f"[swarr] actor_rollout_ref.model.path={student.path} was not converted to a window: by {LOSS}.loss_mode="
             f"{TO_GO} such a student learns to be silent. Convert it first: verl.trainer.sft_trainer +swarr=sft",

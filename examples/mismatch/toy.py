@@ -50,7 +50,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def curves(work: Path) -> None:
+def curves(work: Path, names: list[str]) -> None:
     """Share of right answers in training, by step."""
     import matplotlib
 
@@ -58,9 +58,8 @@ def curves(work: Path) -> None:
     import matplotlib.pyplot as plt
 
     fig, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
-    for name in TRAINED:
-        if (work / f"{name}.csv").exists():
-            axis.plot(*series(work / f"{name}.csv", REWARD), label=LABELS[name])
+    for name in names:
+        axis.plot(*series(work / f"{name}.csv", REWARD), label=LABELS[name])
     axis.set(xlabel="step", ylabel="right answers", ylim=(0, 1))
     fig.legend(fontsize=7, loc="outside upper center", ncols=2)
     axis.grid(alpha=0.3)
@@ -71,20 +70,18 @@ def curves(work: Path) -> None:
 def main() -> None:
     work = Path(sys.argv[1])
     need = json.loads((work / "need" / "mismatch.json").read_text())["rows"]
+    ran = {name: label for name, label in LABELS.items() if f"eval_{name}" in need}
+    trained = [name for name in TRAINED if name in ran]
     rows = [
         {"model": "the SFT data", **measures(need["sft"])},
     ]
-    rows += [
-        row(work, name, label) | measures(need[f"eval_{name}"])
-        for name, label in LABELS.items()
-        if f"eval_{name}" in need
-    ]
+    rows += [row(work, name, label) | measures(need[f"eval_{name}"]) for name, label in ran.items()]
     write_whole(work / "toy.json", json.dumps(rows, indent=1) + "\n")
     write_whole(work / "toy.md", "\n".join(table(rows)) + "\n")
-    for log in (work / f"{name}.jsonl" for name in TRAINED):
+    for log in (work / f"{name}.jsonl" for name in trained):
         if log.exists():
             to_csv(log)
-    curves(work)
+    curves(work, trained)
     print("\n".join(table(rows)))
 
 

@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """toy.sh with a stub for Python: each loss from each start is one that verl accepts, and what was answered is read."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 
-from contests import accepted, trained
+from contests import accepted, calls, trained
 from scripts import EXAMPLES
 
 STUB = f"""#!{sys.executable}
 import json, os, sys
 with open(os.environ["CALLS"], "a") as calls:
-    calls.write(json.dumps(sys.argv[1:]) + "\\n")
+    calls.write(json.dumps({{"words": sys.argv[1:]}}) + "\\n")
 """
 LOSSES = {"distill": "k1", "ahead": "swarr_k1_to_go", "topk": "forward_kl_topk"}
-LOCAL = "trainer.default_local_dir"
 
 
 def test_what_it_runs(tmp_path, checkpoint, data):
@@ -34,14 +32,11 @@ def test_what_it_runs(tmp_path, checkpoint, data):
     run = subprocess.run(["bash", str(script)], env=env, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stdout + run.stderr
 
-    words = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
-    stages = trained([{"words": call} for call in words])
-    students = {"sft": stages["sft"], "sa": stages["pretrain"]}
-    folders = {
-        start: next(word.removeprefix(f"{LOCAL}=") for word in call["words"] if word.startswith(f"{LOCAL}="))
-        for start, call in students.items()
-    }
-    assert stages.keys() == {"pretrain", "sft", "rl"} | {f"{loss}_{start}" for loss in LOSSES for start in students}
+    made, stages = [call["words"] for call in calls(tmp_path)], trained(calls(tmp_path))
+    folders = {start: tmp_path / "work" / name for start, name in {"sft": "sft", "sa": "pretrain"}.items()}
+    for folder in folders.values():
+        assert f"trainer.default_local_dir={folder}" in stages[folder.name]["words"]
+    assert stages.keys() == {"pretrain", "sft", "rl"} | {f"{loss}_{start}" for loss in LOSSES for start in folders}
     for loss, mode in LOSSES.items():
         for start, folder in folders.items():
             call = stages[f"{loss}_{start}"]["words"]
@@ -50,7 +45,7 @@ def test_what_it_runs(tmp_path, checkpoint, data):
             assert f"={folder}/" in student and f"={folders['sa']}/" in teacher
             config = accepted(call, data, checkpoint)
             assert config.distillation.distillation_loss.loss_mode == mode and config.swarr.window == 14
-    (need,) = (call for call in words if "mismatch" in call)
-    answered = {word for call in words for word in call if call[0].endswith("evaluate.py") and word.startswith("eval_")}
+    (need,) = (call for call in made if "mismatch" in call)
+    answered = {word for call in made for word in call if call[0].endswith("evaluate.py") and word.startswith("eval_")}
     assert {word.removesuffix(".jsonl.gz") for word in need if word.startswith("eval_")} == answered
-    assert words[-1][0].endswith("toy.py")
+    assert made[-1][0].endswith("toy.py")
